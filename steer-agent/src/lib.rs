@@ -1,1 +1,19 @@
-//! The agent.
+//! steer: makes a connection's packets and its consumer meet on one CPU.
+//!
+//! The modules in the order in which data flows through them:
+//!
+//! ```text
+//! packet -> kernel side   counts, decides nothing
+//!        -> observe       Sample: what was read, when, and what was missing
+//!        -> model         World: rates, loads, who consumes what where, distances, trust
+//!        -> plan          Plan: steps with their inverse, the gain, the reason
+//!        -> apply         Receipt: journal synced first, then each write, read back
+//!        -> verify        Verdict: did the softirq CPU and the alignment follow?
+//!        -> report        status, JSON
+//! ```
+
+pub mod apply;
+pub mod model;
+pub mod sys;
+pub mod plan;
+pub mod policy;

@@ -1,2 +1,42 @@
-//! Tasks.
-fn main() {}
+//! Set-up, checks, test machine and demonstration of steer: `cargo xtask --help`.
+
+#![allow(clippy::print_stdout, reason = "a task talks to whoever started it")]
+#![allow(clippy::print_stderr, reason = "a task talks to whoever started it")]
+
+mod apt;
+mod bpf;
+mod kernel;
+mod process;
+mod setup;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Set-up, checks, test machine and demonstration of steer.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Install what building and testing need, where it is missing.
+    Setup,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().task {
+        Task::Setup => setup::setup(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! The previous state on disk, synced before the first write.
+//!
+//! One file per NIC, `journal-IF` in the state directory: a JSON document and a line with its CRC-32.
+//! It is replaced as a whole (temporary file, fsync, rename, fsync of the directory), so a crash at
+//! any point leaves the old or the new journal, never half of one. It names every object that steer
+//! has written or is about to write, with its value before steer came and the values that steer may
+//! have left in it.
+//!
+//! It does not know how to undo: that is `restore`.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::{Change, Target, Value};
+use crate::sys::DeviceId;
+
+/// Raised when the document changes so that an older steer must not read it.
+const FORMAT: u32 = 1;
+/// No journal is larger: 8192 table entries and 1024 queues stay far below.
+const MOST_BYTES: u64 = 16 << 20;
+
+/// Ending of a journal that is being written.
+const TEMPORARY: &str = "~new";
+/// Ending of a journal that is of no use any more and is kept for the reader.
+const ASIDE: &str = "~stale";
+
+/// What can be wrong with a journal.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The state directory or the file cannot be used.
+    #[error("cannot {action} {}: {source}; {hint}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// The file is there and is not a journal of steer, or not a whole one.
+    #[error(
+        "the journal {} is damaged ({why}); nothing was changed. It holds the settings from before \
+         steer: keep it, and put the NIC back by hand or move the file away to begin anew",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        why: String,
+    },
+    /// Another version wrote it.
+    #[error(
+        "the journal {} has format {found}, this steer knows {FORMAT}: use the steer that wrote it",
+        path.display()
+    )]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The format that it names.
+        found: u32,
+    },
+}
+
+/// One object that steer has written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The object.
+    pub target: Target,
+    /// Its value before steer.
+    pub original: Value,
+    /// Values that steer may have left in it, the latest last.
+    pub ours: Vec<Value>,
+    /// For an interrupt its action name, by which a number that was given to another device since
+    /// is noticed.
+    pub irq_name: Option<String>,
+}
+
+/// The document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    format: u32,
+    /// The boot in which it was written.
+    pub boot_id: String,
+    /// The NIC's name then.
+    pub nic: String,
+    /// The device behind that name.
+    pub device: DeviceId,
+    /// Process that wrote it.
+    pub pid: u32,
+    /// What was written.
+    pub entries: Vec<Entry>,
+}
+
+/// A journal with its place on disk.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    record: Record,
+}
+
+impl Journal {
+    /// Where the journal of `nic` is.
+    #[must_use]
+    pub fn path_in(state_dir: &Path, nic: &str) -> PathBuf {
+        state_dir.join(format!("journal-{nic}"))
+    }
+
+    /// The names of all NICs that have a journal in `state_dir`.
+    pub fn all(state_dir: &Path) -> Result<Vec<String>, JournalError> {
+        let entries = match fs::read_dir(state_dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(unreadable(state_dir, source)),
+        };
+        let mut names: Vec<String> = entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter_map(|name| name.strip_prefix("journal-").map(str::to_owned))
+            .filter(|name| ![TEMPORARY, ASIDE].iter().any(|suffix| name.ends_with(suffix)))
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Reads the journal of `nic`; `None` where there is none.
+    pub fn load(state_dir: &Path, nic: &str) -> Result<Option<Self>, JournalError> {
+        let path = Self::path_in(state_dir, nic);
+        let size = match fs::metadata(&path) {
+            Ok(metadata) => metadata.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(unreadable(&path, source)),
+        };
+        if size > MOST_BYTES {
+            let why = format!("{size} bytes are more than any journal has");
+            return Err(JournalError::Damaged { path, why });
+        }
+        let bytes = fs::read(&path).map_err(|source| unreadable(&path, source))?;
+        let record = decode(&bytes, &path)?;
+        Ok(Some(Self { path, record }))
+    }
+
+    /// A journal with nothing in it yet; it reaches the disk with the first [`Journal::intend`].
+    #[must_use]
+    pub fn new(state_dir: &Path, nic: &str, device: DeviceId, boot_id: String) -> Self {
+        Self {
+            path: Self::path_in(state_dir, nic),
+            record: Record {
+                format: FORMAT,
+                boot_id,
+                nic: nic.to_owned(),
+                device,
+                pid: std::process::id(),
+                entries: Vec::new(),
+            },
+        }
+    }
+
+    /// The document.
+    #[must_use]
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The entry of `target`.
+    #[must_use]
+    pub fn entry(&self, target: &Target) -> Option<&Entry> {
+        self.record.entries.iter().find(|entry| entry.target == *target)
+    }
+
+    /// Notes that `changes` are about to be written, and syncs. Only after this has succeeded may
+    /// they be. `irq_name` names the action of an interrupt.
+    pub fn intend(
+        &mut self,
+        changes: &[Change],
+        irq_name: impl Fn(u32) -> Option<String>,
+    ) -> Result<(), JournalError> {
+        let mut record = self.record.clone();
+        record.pid = std::process::id();
+        for change in changes {
+            let known = record.entries.iter_mut().find(|entry| entry.target == change.target);
+            match known {
+                // `from` was read back from the device just before: what steer left earlier and is
+                // no longer there need not be remembered.
+                Some(entry) => entry.ours = vec![change.from.clone(), change.to.clone()],
+                None => record.entries.push(Entry {
+                    target: change.target.clone(),
+                    original: change.from.clone(),
+                    ours: vec![change.to.clone()],
+                    irq_name: match change.target {
+                        Target::IrqAffinity { irq, .. } => irq_name(irq),
+                        _ => None,
+                    },
+                }),
+            }
+        }
+        self.save(record)
+    }
+
+    /// Forgets `targets`, which are back at their original values. With none left the file goes.
+    pub fn forget(&mut self, targets: &[Target]) -> Result<(), JournalError> {
+        let mut record = self.record.clone();
+        record.entries.retain(|entry| !targets.contains(&entry.target));
+        if !record.entries.is_empty() {
+            return self.save(record);
+        }
+        self.record = record;
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(unwritable(&self.path, error))
+            }
+            _ => sync_dir(&self.path),
+        }
+    }
+
+    /// Moves the file out of the way and returns its new name.
+    pub fn set_aside(self) -> Result<PathBuf, JournalError> {
+        let aside = beside(&self.path, ASIDE);
+        fs::rename(&self.path, &aside).map_err(|source| unwritable(&self.path, source))?;
+        sync_dir(&aside)?;
+        Ok(aside)
+    }
+
+    fn save(&mut self, record: Record) -> Result<(), JournalError> {
+        let temporary = beside(&self.path, TEMPORARY);
+        if let Some(parent) = self.path.parent() {
+            fs::create_dir_all(parent).map_err(|source| unwritable(parent, source))?;
+        }
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&temporary)?;
+            file.write_all(&encode(&record)?)?;
+            file.sync_all()?;
+            fs::rename(&temporary, &self.path)
+        };
+        write().map_err(|source| {
+            // A file system without room: leave no debris behind. That this fails too is no news.
+            let _ = fs::remove_file(&temporary);
+            unwritable(&self.path, source)
+        })?;
+        sync_dir(&self.path)?;
+        self.record = record;
+        Ok(())
+    }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn sync_dir(path: &Path) -> Result<(), JournalError> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    File::open(parent).and_then(|dir| dir.sync_all()).map_err(|source| unwritable(parent, source))
+}
+
+fn unreadable(path: &Path, source: io::Error) -> JournalError {
+    let hint = "nothing was changed; run as root, or name another place with --state-dir";
+    JournalError::Io { action: "read", path: path.to_owned(), source, hint }
+}
+
+fn unwritable(path: &Path, source: io::Error) -> JournalError {
+    let hint = "without a journal nothing may be written to the NIC; free space or name another \
+                place with --state-dir";
+    JournalError::Io { action: "write", path: path.to_owned(), source, hint }
+}
+
+fn encode(record: &Record) -> io::Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec_pretty(record)?;
+    let sum = crc32fast::hash(&bytes);
+    writeln!(bytes, "\ncrc32 {sum:08x}")?;
+    Ok(bytes)
+}
+
+fn decode(bytes: &[u8], path: &Path) -> Result<Record, JournalError> {
+    let damaged = |why: &str| JournalError::Damaged { path: path.to_owned(), why: why.to_owned() };
+    let text = std::str::from_utf8(bytes).map_err(|_| damaged("it is not text"))?;
+    let (document, sum) =
+        text.trim_end().rsplit_once("\ncrc32 ").ok_or_else(|| damaged("it has no checksum line"))?;
+    let sum = u32::from_str_radix(sum, 16).map_err(|_| damaged("its checksum is unreadable"))?;
+    if crc32fast::hash(document.as_bytes()) != sum {
+        return Err(damaged("its checksum does not match"));
+    }
+    let probe: serde_json::Value =
+        serde_json::from_str(document).map_err(|error| damaged(&error.to_string()))?;
+    let found = probe.get("format").and_then(serde_json::Value::as_u64).unwrap_or(0);
+    if found != u64::from(FORMAT) {
+        let found = u32::try_from(found).unwrap_or(u32::MAX);
+        return Err(JournalError::Format { path: path.to_owned(), found });
+    }
+    serde_json::from_value(probe).map_err(|error| damaged(&error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn device() -> DeviceId {
+        DeviceId { ifindex: 2, bus: None, address: None, driver: Some("igb".to_owned()) }
+    }
+
+    fn change(from: &[u32], to: &[u32]) -> Change {
+        Change {
+            target: Target::Table,
+            from: Value::Table(from.to_vec()),
+            to: Value::Table(to.to_vec()),
+        }
+    }
+
+    fn journal(dir: &Path) -> Journal {
+        Journal::new(dir, "eth0", device(), "boot".to_owned())
+    }
+
+    #[test]
+    fn the_first_value_is_the_original_for_good() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut journal = journal(dir.path());
+        journal.intend(&[change(&[0, 1], &[1, 1])], |_| None).expect("saved");
+        journal.intend(&[change(&[1, 1], &[1, 0])], |_| None).expect("saved");
+        let loaded = Journal::load(dir.path(), "eth0").expect("readable").expect("there");
+        let entry = loaded.entry(&Target::Table).expect("noted");
+        assert_eq!(entry.original, Value::Table(vec![0, 1]));
+        assert_eq!(entry.ours, [Value::Table(vec![1, 1]), Value::Table(vec![1, 0])]);
+        assert_eq!(Journal::all(dir.path()).expect("listed"), ["eth0"]);
+    }
+
+    #[test]
+    fn the_last_entry_takes_the_file_with_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut journal = journal(dir.path());
+        journal.intend(&[change(&[0], &[1])], |_| None).expect("saved");
+        journal.forget(&[Target::Table]).expect("forgotten");
+        assert!(Journal::load(dir.path(), "eth0").expect("readable").is_none());
+        assert_eq!(fs::read_dir(dir.path()).expect("listed").count(), 0);
+    }
+
+    #[test]
+    fn a_damaged_journal_is_refused_with_a_reason() {
+        let dir = tempfile::tempdir().expect("a directory");
+        journal(dir.path()).intend(&[change(&[0], &[1])], |_| None).expect("saved");
+        let path = Journal::path_in(dir.path(), "eth0");
+        let good = fs::read(&path).expect("readable");
+
+        let mut flipped = good.clone();
+        let digit = flipped.iter().position(u8::is_ascii_digit).expect("a digit");
+        flipped[digit] ^= 1;
+        for (bytes, why) in [
+            (flipped, "checksum does not match"),
+            (good[..good.len() / 2].to_vec(), "no checksum line"),
+            (Vec::new(), "no checksum line"),
+            (vec![0xff; 64], "not text"),
+        ] {
+            fs::write(&path, bytes).expect("written");
+            let error = Journal::load(dir.path(), "eth0").expect_err("refused").to_string();
+            assert!(error.contains(why), "{error}");
+            assert!(error.contains("nothing was changed"), "{error}");
+        }
+    }
+
+    #[test]
+    fn another_format_is_refused() {
+        let mut record = journal(Path::new("/nowhere")).record;
+        record.format = 7;
+        let bytes = encode(&record).expect("encoded");
+        let error = decode(&bytes, Path::new("j")).expect_err("refused").to_string();
+        assert!(error.contains("format 7"), "{error}");
+    }
+
+    #[test]
+    fn an_unwritable_place_is_named() {
+        let mut journal = journal(Path::new("/proc/steer"));
+        let error = journal.intend(&[change(&[0], &[1])], |_| None).expect_err("refused");
+        assert!(error.to_string().contains("/proc/steer"), "{error}");
+        assert!(journal.record.entries.is_empty(), "what is not on disk is not noted");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
+            let _ = decode(&bytes, Path::new("j"));
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Puts back what the journal holds.
+//!
+//! Every undo is tried and every failure reported. A value that is neither steer's nor the original
+//! is somebody else's: it stays, is named, and only [`Trust::Force`] overrides it. A table that was
+//! the kernel's own default goes back as "default", so that the mark "set by a user" goes with it
+//! (`IFF_RXFH_CONFIGURED`; while it is set `ethtool -L` refuses to drop queues that the table names).
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::{Contest, Failure, Journal, JournalError, read, write};
+use crate::model::QueueId;
+use crate::plan::{Change, Target, Value};
+use crate::sys::{Port, SysError};
+
+/// Whose values may be overwritten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Only steer's own.
+    OwnOnly,
+    /// Everybody's: the operator said `--force`.
+    Force,
+}
+
+/// What became of a restoration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restoration {
+    /// Put back.
+    pub restored: Vec<Target>,
+    /// Found at the original value already.
+    pub already: Vec<Target>,
+    /// Set by somebody else since and left so.
+    pub foreign: Vec<Contest>,
+    /// Not put back.
+    pub failed: Vec<Failure>,
+    /// The journal was of no use any more; this is why, and where it was moved.
+    pub stale: Option<(String, PathBuf)>,
+}
+
+impl Restoration {
+    /// Whether everything is as it was before steer.
+    #[must_use]
+    pub fn complete(&self) -> bool {
+        self.foreign.is_empty() && self.failed.is_empty()
+    }
+}
+
+/// Why nothing was restored at all.
+#[derive(Debug)]
+pub enum RestoreError {
+    /// The journal could not be kept in step.
+    Journal(JournalError),
+    /// The device could not be asked.
+    Device(SysError),
+}
+
+impl fmt::Display for RestoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Journal(error) => error.fmt(f),
+            Self::Device(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for RestoreError {}
+
+impl From<JournalError> for RestoreError {
+    fn from(error: JournalError) -> Self {
+        Self::Journal(error)
+    }
+}
+
+/// Puts back what `journal` holds. What is back is forgotten there; what is not stays noted, so that
+/// another try finds it.
+pub fn restore(
+    mut journal: Journal,
+    port: &dyn Port,
+    trust: Trust,
+) -> Result<Restoration, RestoreError> {
+    let mut outcome = Restoration::default();
+    if let Some(why) = stale(&journal, port)? {
+        let aside = journal.set_aside()?;
+        outcome.stale = Some((why, aside));
+        return Ok(outcome);
+    }
+    let nic = journal.record().nic.clone();
+    // The table first: it has the traffic, and it must not point at queues on their way home.
+    let mut entries = journal.record().entries.clone();
+    entries.sort_by(|a, b| a.target.cmp(&b.target));
+    for entry in &entries {
+        let target = &entry.target;
+        if let Target::IrqAffinity { irq, .. } = target
+            && port.irq_name(*irq) != entry.irq_name
+        {
+            outcome.failed.push(Failure {
+                target: target.clone(),
+                why: format!(
+                    "IRQ {irq} was `{}` and is now `{}`: the device was set up anew and its \
+                     affinity is the driver's again",
+                    entry.irq_name.as_deref().unwrap_or("unknown"),
+                    port.irq_name(*irq).as_deref().unwrap_or("gone")
+                ),
+                gone: true,
+            });
+            continue;
+        }
+        match read(&nic, target, port) {
+            Err(failure) => outcome.failed.push(failure),
+            Ok(found) if found == entry.original => outcome.already.push(target.clone()),
+            Ok(found) if trust == Trust::OwnOnly && !entry.ours.contains(&found) => {
+                let expected = entry.ours.last().unwrap_or(&entry.original).clone();
+                outcome.foreign.push(Contest { target: target.clone(), expected, found });
+            }
+            Ok(found) => {
+                let undo = Change {
+                    target: target.clone(),
+                    from: found,
+                    to: entry.original.clone(),
+                };
+                match put_back(&nic, &undo, port) {
+                    Ok(()) => outcome.restored.push(target.clone()),
+                    Err(failure) => outcome.failed.push(failure),
+                }
+            }
+        }
+    }
+    let settled: Vec<Target> =
+        outcome.restored.iter().chain(&outcome.already).cloned().collect();
+    journal.forget(&settled)?;
+    Ok(outcome)
+}
+
+/// Why this journal no longer speaks of what is there, if so.
+fn stale(journal: &Journal, port: &dyn Port) -> Result<Option<String>, RestoreError> {
+    let record = journal.record();
+    let boot_id = port.boot_id().map_err(RestoreError::Device)?;
+    if boot_id != record.boot_id {
+        return Ok(Some(
+            "it is of an earlier boot, and a boot sets NICs and interrupts anew".to_owned(),
+        ));
+    }
+    let device = port.identity(&record.nic).map_err(RestoreError::Device)?;
+    if device == record.device {
+        return Ok(None);
+    }
+    Ok(Some(format!(
+        "{} is another device now, or its driver was loaded anew: it was {}, it is {}",
+        record.nic,
+        describe(&record.device),
+        describe(&device)
+    )))
+}
+
+fn describe(device: &crate::sys::DeviceId) -> String {
+    format!(
+        "{} at {} (index {})",
+        device.driver.as_deref().unwrap_or("without driver"),
+        device.bus.as_deref().unwrap_or("no bus"),
+        device.ifindex
+    )
+}
+
+fn put_back(nic: &str, undo: &Change, port: &dyn Port) -> Result<(), Failure> {
+    if let (Target::Table, Value::Table(original)) = (&undo.target, &undo.to)
+        && let Ok(Some(rings)) = port.rx_rings(nic)
+        && is_default(original, rings)
+        && port.reset_rss_table(nic).is_ok()
+        && read(nic, &undo.target, port).is_ok_and(|found| found == undo.to)
+    {
+        return Ok(());
+    }
+    write(nic, undo, port)
+}
+
+/// Whether `table` is what the kernel writes for "default"
+/// (`ethtool_rxfh_indir_default`, include/linux/ethtool.h).
+fn is_default(table: &[QueueId], rings: u32) -> bool {
+    rings > 0 && table.iter().zip((0..rings).cycle()).all(|(queue, default)| *queue == default)
+}

@@ -1,0 +1,195 @@
+//! Did it help? Judged by what is observed after a change, never by what was written.
+//!
+//! Pure: a promise made when the plan was applied, and the worlds that followed.
+
+use crate::model::{CpuId, MappingVerdict, NicWorld, QueueId};
+use crate::plan::{Change, Target, Value};
+
+/// Consumption below this in a window is too little to judge a share by.
+const FEWEST_SAMPLES: u64 = 100;
+/// Loss of alignment, as a share of consumption, that counts as harm.
+const HARM: f64 = 0.1;
+/// Lost packets per packet received that count as harm, if they were fewer before.
+const LOSS: f64 = 0.001;
+
+/// What a change was to bring about, and how things were.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Promise {
+    /// What was written.
+    pub changes: Vec<Change>,
+    /// Share of consumption that was aligned before.
+    pub share_before: Option<f64>,
+    /// Share that the plan expected.
+    pub share_planned: Option<f64>,
+    carrier_changes: Option<u64>,
+    lost: Option<u64>,
+}
+
+/// What is to be done about a change.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// It did what it was to do, or at least no harm.
+    Keep {
+        /// Share that is aligned now.
+        share: Option<f64>,
+    },
+    /// Some queue is still polled elsewhere (a NAPI that never pauses stays on its CPU), or there
+    /// was too little traffic to tell.
+    Pending(String),
+    /// It did harm: take it back.
+    TakeBack(String),
+}
+
+impl Promise {
+    /// Notes how things are while `changes` are made.
+    #[must_use]
+    pub fn new(changes: Vec<Change>, before: &NicWorld, share_planned: Option<f64>) -> Self {
+        Self {
+            changes,
+            share_before: before.alignment.share,
+            share_planned,
+            carrier_changes: before.nic.carrier_changes,
+            lost: lost(before),
+        }
+    }
+
+    /// Judges the first window that lies wholly after the change.
+    #[must_use]
+    pub fn judge(&self, now: &NicWorld) -> Verdict {
+        if let (Some(before), Some(after)) = (self.carrier_changes, now.nic.carrier_changes)
+            && after > before
+        {
+            return Verdict::TakeBack(format!(
+                "the link went down and up ({} times) when the settings were written",
+                after - before
+            ));
+        }
+        if now.mapping.verdict() == MappingVerdict::Unverified {
+            return Verdict::TakeBack(format!(
+                "the new table does not decide the queue: {}",
+                now.mapping.evidence()
+            ));
+        }
+        if let (Some(before), Some(after)) = (self.lost, lost(now)) {
+            let packets: f64 = now.queues.iter().map(|queue| queue.packets_per_s).sum();
+            let newly_lost = after.saturating_sub(before);
+            if newly_lost > 10 && newly_lost as f64 > LOSS * packets {
+                return Verdict::TakeBack(format!("{newly_lost} packets were dropped since"));
+            }
+        }
+        let late = self.late(now);
+        if now.demand_samples < FEWEST_SAMPLES {
+            return Verdict::Pending("too little traffic to judge by".to_owned());
+        }
+        if !late.is_empty() {
+            let text: Vec<String> = late
+                .iter()
+                .map(|(queue, cpu, seen)| format!("queue {queue} is polled on CPU {seen}, not {cpu}"))
+                .collect();
+            return Verdict::Pending(text.join("; "));
+        }
+        if let (Some(before), Some(share)) = (self.share_before, now.alignment.share)
+            && share + HARM < before
+        {
+            return Verdict::TakeBack(format!(
+                "alignment fell from {:.0} % to {:.0} %",
+                before * 100.0,
+                share * 100.0
+            ));
+        }
+        Verdict::Keep { share: now.alignment.share }
+    }
+
+    /// Queues that were to move and are seen elsewhere: queue, CPU promised, CPU seen.
+    fn late(&self, now: &NicWorld) -> Vec<(QueueId, CpuId, CpuId)> {
+        self.changes
+            .iter()
+            .filter_map(|change| match (&change.target, &change.to) {
+                (Target::IrqAffinity { queue, .. }, Value::Cpus(cpus)) => {
+                    let seen =
+                        now.queues.iter().find(|world| world.queue == *queue)?.softirq_cpu?;
+                    (!cpus.contains(seen)).then_some((*queue, cpus.first()?, seen))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+/// Packets that the NIC lost so far, as far as it says.
+fn lost(world: &NicWorld) -> Option<u64> {
+    let drops = &world.nic.drops;
+    let parts = [drops.rx_missed, drops.rx_fifo, drops.rx_dropped];
+    parts.iter().any(Option::is_some).then(|| parts.into_iter().flatten().sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Alignment, CpuSet, Mapping, Nic, QueueWorld};
+
+    fn world(share: f64, softirq_cpu: CpuId) -> NicWorld {
+        NicWorld {
+            nic: Nic { carrier_changes: Some(2), ..Nic::default() },
+            mapping: Mapping { checked: 100, agreeing: 100, flows: 16, ..Mapping::default() },
+            queues: vec![QueueWorld {
+                softirq_cpu: Some(softirq_cpu),
+                packets_per_s: 1000.0,
+                ..QueueWorld::default()
+            }],
+            alignment: Alignment { share: Some(share), ..Alignment::default() },
+            demand_samples: 1000,
+            ..NicWorld::default()
+        }
+    }
+
+    fn promise() -> Promise {
+        let change = Change {
+            target: Target::IrqAffinity { irq: 24, queue: 0 },
+            from: Value::Cpus(CpuSet::single(0)),
+            to: Value::Cpus(CpuSet::single(3)),
+        };
+        Promise::new(vec![change], &world(0.25, 0), Some(1.0))
+    }
+
+    #[test]
+    fn a_queue_that_followed_is_kept() {
+        assert_eq!(promise().judge(&world(0.97, 3)), Verdict::Keep { share: Some(0.97) });
+    }
+
+    #[test]
+    fn a_queue_that_stays_is_pending() {
+        let verdict = promise().judge(&world(0.25, 0));
+        assert_eq!(verdict, Verdict::Pending("queue 0 is polled on CPU 0, not 3".to_owned()));
+    }
+
+    #[test]
+    fn harm_is_taken_back() {
+        let mut flapped = world(0.97, 3);
+        flapped.nic.carrier_changes = Some(4);
+        let mut lying = world(0.97, 3);
+        lying.mapping.agreeing = 30;
+        let mut dropping = world(0.97, 3);
+        dropping.nic.drops.rx_missed = Some(500);
+        let mut before = promise();
+        before.lost = Some(0);
+        for (now, why) in [
+            (flapped, "link went down and up (2 times)"),
+            (lying, "does not decide the queue: 30.0 %"),
+            (dropping, "500 packets were dropped"),
+            (world(0.1, 3), "alignment fell from 25 % to 10 %"),
+        ] {
+            match before.judge(&now) {
+                Verdict::TakeBack(reason) => assert!(reason.contains(why), "{reason}"),
+                other => panic!("{why}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn silence_proves_nothing() {
+        let mut quiet = world(0.0, 3);
+        quiet.demand_samples = 5;
+        assert!(matches!(promise().judge(&quiet), Verdict::Pending(_)));
+    }
+}

@@ -1,0 +1,29 @@
+//! The pure middle: what was read ([`Sample`]) and what it means ([`World`]).
+//!
+//! Nothing here does I/O, reads a clock or waits. Everything that is decided from these types can
+//! therefore be decided again from a recording. `cargo xtask check` holds the module to that.
+
+mod cpuset;
+mod facts;
+mod mapping;
+mod matrix;
+mod nic;
+mod sample;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
+mod topology;
+mod world;
+
+pub use cpuset::{CpuSet, ParseCpuSetError};
+pub use facts::{Fact, Facts};
+pub use mapping::{Mapping, MappingVerdict, bucket_of};
+pub use matrix::Matrix;
+pub use nic::{Channels, Coalesced, DropCounters, HashFields, IrqSource, Nic, Queue, Rss, RssKey};
+pub use sample::{Flow, FlowAddr, NicCounters, NicSample, Sample};
+pub use topology::{CpuInfo, Distance, Topology};
+pub use world::{Alignment, Mismatch, NicWorld, QueueWorld, World};
+
+/// Number of a CPU, as in `/sys/devices/system/cpu/cpuN`.
+pub type CpuId = u32;
+/// Number of an RX queue, as in `/sys/class/net/IF/queues/rx-N`.
+pub type QueueId = u32;

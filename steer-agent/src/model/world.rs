@@ -1,0 +1,417 @@
+//! Two samples, compared: rates, loads, who consumes what where, and how far to trust it.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::mapping::bucket_of;
+use super::{
+    CpuId, Distance, Flow, FlowAddr, Mapping, Matrix, Nic, NicSample, QueueId, Sample, Topology,
+};
+
+/// The state of the host over a window.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct World {
+    /// Length of the window in seconds.
+    pub window_s: f64,
+    /// Online CPUs.
+    pub topology: Topology,
+    /// Share of each CPU's time in softirq, 0 to 1; `None` where it could not be read.
+    pub softirq_share: Option<Vec<(CpuId, f64)>>,
+    /// The NICs.
+    pub nics: Vec<NicWorld>,
+    /// In-kernel failures within the window, by name.
+    pub health: Vec<(String, u64)>,
+    /// What could not be read.
+    pub missing: Vec<String>,
+}
+
+/// One NIC over a window. Rates are per second.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NicWorld {
+    /// Its settings at the end of the window.
+    pub nic: Nic,
+    /// Whether the table decides the queue.
+    pub mapping: Mapping,
+    /// Each RX queue, in rising order.
+    pub queues: Vec<QueueWorld>,
+    /// Packets per second by bucket; `None` where neither measured nor to be estimated.
+    pub load_per_s: Option<Vec<f64>>,
+    /// `load_per_s` was shared out by consumption, since packets carry no NIC hash.
+    pub load_estimated: bool,
+    /// Consumption per second by bucket, as (consumer CPU, rate); `None` where buckets are unknown.
+    pub demand_per_s: Option<Vec<Vec<(CpuId, f64)>>>,
+    /// How many consumptions stand behind `demand_per_s`.
+    pub demand_samples: u64,
+    /// Where consumption happens relative to arrival.
+    pub alignment: Alignment,
+    /// Flows consumed away from their queue's CPU, dearest first, at most [`NicWorld::MOST_FLOWS`].
+    pub mismatches: Vec<Mismatch>,
+    /// Flows active within the window.
+    pub active_flows: usize,
+}
+
+/// One RX queue over a window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct QueueWorld {
+    /// Its number.
+    pub queue: QueueId,
+    /// Its interrupt.
+    pub irq: Option<u32>,
+    /// The CPU that its interrupt is set to, if only one.
+    pub cpu: Option<CpuId>,
+    /// The CPU that its interrupt is delivered to.
+    pub effective_cpu: Option<CpuId>,
+    /// The CPU that polled it most in this window, as seen.
+    pub softirq_cpu: Option<CpuId>,
+    /// Share of its packets that this CPU polled.
+    pub softirq_share: f64,
+    /// Packets per second.
+    pub packets_per_s: f64,
+    /// Consumption per second of what arrived here.
+    pub consumed_per_s: f64,
+}
+
+impl QueueWorld {
+    /// Where its packets are processed: as seen, else as its interrupt is set.
+    #[must_use]
+    pub fn napi_cpu(&self) -> Option<CpuId> {
+        self.softirq_cpu.or(self.effective_cpu).or(self.cpu)
+    }
+}
+
+/// Where consumption happens relative to arrival.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Alignment {
+    /// Share of consumption on the CPU that polls the flow's RX queue; `None` without consumption.
+    pub share: Option<f64>,
+    /// Share of consumption on the CPU that did the protocol work. Higher than `share` under RPS
+    /// or RFS, which hand packets over between cores first.
+    pub protocol_share: Option<f64>,
+    /// Shares by distance between the two CPUs, nearest first; they add up to one.
+    pub by_distance: Vec<(Distance, f64)>,
+    /// Consumption per second.
+    pub consumed_per_s: f64,
+    /// Modelled cost of one cache line per consumption over its distance, in nanoseconds per second.
+    pub cost_ns_per_s: f64,
+    /// Consumption per second whose RX queue is unknown; in none of the shares.
+    pub unattributed_per_s: f64,
+}
+
+/// A flow that is consumed away from its queue's CPU.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Mismatch {
+    /// Its addresses.
+    pub addr: FlowAddr,
+    /// Bucket of its hash.
+    pub bucket: Option<usize>,
+    /// Its RX queue.
+    pub queue: Option<QueueId>,
+    /// The CPU that polls the queue.
+    pub softirq_cpu: CpuId,
+    /// The CPU that consumes.
+    pub consumer_cpu: CpuId,
+    /// Between the two.
+    pub distance: Distance,
+    /// Consumption per second.
+    pub per_s: f64,
+    /// Modelled cost in nanoseconds per second, as in [`Alignment::cost_ns_per_s`].
+    pub cost_ns_per_s: f64,
+    /// Consuming process.
+    pub pid: Option<u32>,
+    /// Its task's name.
+    pub comm: String,
+}
+
+impl World {
+    /// What happened between two samples. `settled_ns` is the moment (on the clock of
+    /// [`Sample::at_ns`]) after which what is seen reflects the present settings: flows last
+    /// consumed before it are left out of the check of the mapping.
+    #[must_use]
+    pub fn between(earlier: &Sample, now: &Sample, settled_ns: u64) -> Self {
+        let window_ns = now.at_ns.saturating_sub(earlier.at_ns).max(1);
+        let window = Window { earlier, now, seconds: window_ns as f64 / 1e9, settled_ns };
+        let softirq_share = match (&earlier.softirq_ns, &now.softirq_ns) {
+            (Some(before), Some(after)) => Some(softirq_shares(before, after, window_ns)),
+            _ => None,
+        };
+        let earlier_health: HashMap<&str, u64> =
+            earlier.health.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+        Self {
+            window_s: window.seconds,
+            topology: now.topology.clone(),
+            softirq_share,
+            nics: now.nics.iter().map(|nic| window.nic(nic)).collect(),
+            health: now
+                .health
+                .iter()
+                .map(|(name, count)| {
+                    let before = earlier_health.get(name.as_str()).copied().unwrap_or(0);
+                    (name.clone(), count.saturating_sub(before))
+                })
+                .collect(),
+            missing: now.missing.clone(),
+        }
+    }
+}
+
+impl NicWorld {
+    /// Longest list of mismatched flows that is kept.
+    pub const MOST_FLOWS: usize = 256;
+
+    /// Where packets of `queue` are processed: as seen, else as its interrupt is set.
+    #[must_use]
+    pub fn napi_cpu(&self, queue: QueueId) -> Option<CpuId> {
+        self.queues.iter().find(|world| world.queue == queue).and_then(QueueWorld::napi_cpu)
+    }
+}
+
+fn softirq_shares(
+    before: &[(CpuId, u64)],
+    after: &[(CpuId, u64)],
+    window_ns: u64,
+) -> Vec<(CpuId, f64)> {
+    after
+        .iter()
+        .filter_map(|(cpu, now)| {
+            let (_, then) = before.iter().find(|(id, _)| id == cpu)?;
+            Some((*cpu, now.saturating_sub(*then) as f64 / window_ns as f64))
+        })
+        .collect()
+}
+
+/// The two samples at hand while one world is made of them.
+struct Window<'a> {
+    earlier: &'a Sample,
+    now: &'a Sample,
+    seconds: f64,
+    settled_ns: u64,
+}
+
+/// A flow that was active in the window, with what it consumed there.
+struct Active<'a> {
+    flow: &'a Flow,
+    consumed: u64,
+    mismatched: u64,
+}
+
+impl Window<'_> {
+    fn nic(&self, sample: &NicSample) -> NicWorld {
+        let nic = &sample.nic;
+        let before = self
+            .earlier
+            .nics
+            .iter()
+            .find(|earlier| earlier.nic.ifindex == nic.ifindex)
+            .map(|earlier| &earlier.counters);
+        let now = &sample.counters;
+        let empty = super::NicCounters::default();
+        let before = before.unwrap_or(&empty);
+        let table: &[QueueId] = nic.rss.as_ref().map_or(&[], |rss| &rss.table);
+
+        let packets = now.queue_packets.since(&before.queue_packets);
+        let consumed = now.queue_consumed.since(&before.queue_consumed);
+        let queues = self.queues(nic, &packets, &consumed);
+        let by_napi = now.consumed_by_napi.since(&before.consumed_by_napi);
+        let by_protocol = now.consumed_by_protocol.since(&before.consumed_by_protocol);
+        let unattributed = now.unattributed.saturating_sub(before.unattributed);
+
+        let demand = difference(now.demand.as_ref(), before.demand.as_ref());
+        let demand_samples = demand.as_ref().map_or(0, Matrix::total);
+        let demand_per_s = demand.map(|demand| self.rates_by_cpu(&demand));
+        let measured = difference(now.load.as_ref(), before.load.as_ref())
+            .map(|load| self.row_sums(&load))
+            .filter(|load| load.iter().any(|rate| *rate > 0.0));
+        let load_estimated = measured.is_none();
+        let load_per_s = measured.or_else(|| {
+            demand_per_s.as_ref().map(|demand| estimate_load(table, demand, &queues))
+        });
+
+        let active = self.active_flows(nic.ifindex);
+        let settled = active
+            .iter()
+            .filter(|active| active.flow.last_ns > self.settled_ns)
+            .map(|active| (active.flow, active.consumed));
+        NicWorld {
+            mapping: Mapping::check(table, settled),
+            alignment: self.alignment(&by_napi, &by_protocol, unattributed),
+            mismatches: self.mismatches(table.len(), &active),
+            active_flows: active.len(),
+            nic: nic.clone(),
+            queues,
+            load_per_s,
+            load_estimated,
+            demand_per_s,
+            demand_samples,
+        }
+    }
+
+    fn queues(&self, nic: &Nic, packets: &Matrix, consumed: &Matrix) -> Vec<QueueWorld> {
+        nic.queues
+            .iter()
+            .map(|queue| {
+                let row = usize::try_from(queue.id).unwrap_or(usize::MAX);
+                let total: u64 = packets.row(row).iter().sum();
+                let busiest = packets
+                    .row(row)
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, count)| **count > 0)
+                    .max_by_key(|(cpu, count)| (**count, usize::MAX - cpu));
+                QueueWorld {
+                    queue: queue.id,
+                    irq: queue.irq,
+                    cpu: queue.affinity.as_ref().and_then(super::CpuSet::as_single),
+                    effective_cpu: queue.effective.as_ref().and_then(super::CpuSet::as_single),
+                    softirq_cpu: busiest.and_then(|(cpu, _)| CpuId::try_from(cpu).ok()),
+                    softirq_share: busiest
+                        .map_or(0.0, |(_, count)| *count as f64 / total.max(1) as f64),
+                    packets_per_s: total as f64 / self.seconds,
+                    consumed_per_s: consumed.row(row).iter().sum::<u64>() as f64 / self.seconds,
+                }
+            })
+            .collect()
+    }
+
+    fn alignment(&self, by_napi: &Matrix, by_protocol: &Matrix, unattributed: u64) -> Alignment {
+        let share_on_diagonal = |matrix: &Matrix| {
+            let total = matrix.total();
+            let same: u64 = (0..matrix.rows()).map(|cpu| matrix.get(cpu, cpu)).sum();
+            (total > 0).then(|| same as f64 / total as f64)
+        };
+        let total = by_napi.total();
+        let mut counts = [0u64; Distance::ALL.len()];
+        let mut cost_ns = 0.0;
+        for napi in 0..by_napi.rows() {
+            for (consumer, count) in by_napi.row(napi).iter().enumerate() {
+                if *count == 0 {
+                    continue;
+                }
+                let distance = match (CpuId::try_from(napi), CpuId::try_from(consumer)) {
+                    (Ok(napi), Ok(consumer)) => self.now.topology.distance(napi, consumer),
+                    _ => Distance::Remote,
+                };
+                counts[distance as usize] += count;
+                cost_ns += *count as f64 * distance.line_ns();
+            }
+        }
+        Alignment {
+            share: share_on_diagonal(by_napi),
+            protocol_share: share_on_diagonal(by_protocol),
+            by_distance: Distance::ALL
+                .into_iter()
+                .zip(counts)
+                .map(|(distance, count)| (distance, count as f64 / total.max(1) as f64))
+                .collect(),
+            consumed_per_s: total as f64 / self.seconds,
+            cost_ns_per_s: cost_ns / self.seconds,
+            unattributed_per_s: unattributed as f64 / self.seconds,
+        }
+    }
+
+    fn active_flows(&self, ifindex: u32) -> Vec<Active<'_>> {
+        let earlier: HashMap<FlowAddr, &Flow> =
+            self.earlier.flows.iter().map(|flow| (flow.addr, flow)).collect();
+        self.now
+            .flows
+            .iter()
+            .filter(|flow| flow.ifindex == Some(ifindex) && flow.last_ns > self.earlier.at_ns)
+            .map(|flow| {
+                // An evicted and re-created entry starts again from zero.
+                let before = earlier.get(&flow.addr).filter(|old| old.first_ns == flow.first_ns);
+                Active {
+                    flow,
+                    consumed: flow.consumed.saturating_sub(before.map_or(0, |old| old.consumed)),
+                    mismatched: flow
+                        .mismatched
+                        .saturating_sub(before.map_or(0, |old| old.mismatched)),
+                }
+            })
+            .filter(|active| active.consumed > 0)
+            .collect()
+    }
+
+    fn mismatches(&self, buckets: usize, active: &[Active<'_>]) -> Vec<Mismatch> {
+        let mut mismatches: Vec<Mismatch> = active
+            .iter()
+            .filter_map(|Active { flow, mismatched, .. }| {
+                let softirq_cpu = flow.softirq_cpu?;
+                if *mismatched == 0 || softirq_cpu == flow.consumer_cpu {
+                    return None;
+                }
+                let distance = self.now.topology.distance(softirq_cpu, flow.consumer_cpu);
+                let per_s = *mismatched as f64 / self.seconds;
+                Some(Mismatch {
+                    addr: flow.addr,
+                    bucket: flow.hash.and_then(|hash| bucket_of(hash, buckets)),
+                    queue: flow.queue,
+                    softirq_cpu,
+                    consumer_cpu: flow.consumer_cpu,
+                    distance,
+                    per_s,
+                    cost_ns_per_s: per_s * distance.line_ns(),
+                    pid: flow.pid,
+                    comm: flow.comm.clone(),
+                })
+            })
+            .collect();
+        mismatches.sort_by(|a, b| {
+            b.cost_ns_per_s.total_cmp(&a.cost_ns_per_s).then_with(|| a.addr.cmp(&b.addr))
+        });
+        mismatches.truncate(NicWorld::MOST_FLOWS);
+        mismatches
+    }
+
+    fn row_sums(&self, matrix: &Matrix) -> Vec<f64> {
+        (0..matrix.rows())
+            .map(|row| matrix.row(row).iter().sum::<u64>() as f64 / self.seconds)
+            .collect()
+    }
+
+    fn rates_by_cpu(&self, matrix: &Matrix) -> Vec<Vec<(CpuId, f64)>> {
+        (0..matrix.rows())
+            .map(|row| {
+                matrix
+                    .row(row)
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, count)| **count > 0)
+                    .filter_map(|(cpu, count)| {
+                        Some((CpuId::try_from(cpu).ok()?, *count as f64 / self.seconds))
+                    })
+                    .collect()
+            })
+            .collect()
+    }
+}
+
+fn difference(now: Option<&Matrix>, before: Option<&Matrix>) -> Option<Matrix> {
+    now.map(|now| before.map_or_else(|| now.clone(), |before| now.since(before)))
+}
+
+/// Shares each queue's measured packets out over its buckets, in proportion to what is consumed of
+/// each: the nearest to load per bucket on a NIC that reports no hash.
+fn estimate_load(
+    table: &[QueueId],
+    demand: &[Vec<(CpuId, f64)>],
+    queues: &[QueueWorld],
+) -> Vec<f64> {
+    let consumed: Vec<f64> =
+        demand.iter().map(|row| row.iter().map(|(_, rate)| rate).sum()).collect();
+    let mut by_queue: HashMap<QueueId, f64> = HashMap::new();
+    for (queue, rate) in table.iter().zip(&consumed) {
+        *by_queue.entry(*queue).or_default() += rate;
+    }
+    table
+        .iter()
+        .zip(&consumed)
+        .map(|(queue, rate)| {
+            let packets = queues
+                .iter()
+                .find(|world| world.queue == *queue)
+                .map_or(0.0, |world| world.packets_per_s);
+            let total = by_queue.get(queue).copied().unwrap_or(0.0);
+            if total > 0.0 { packets * rate / total } else { 0.0 }
+        })
+        .collect()
+}

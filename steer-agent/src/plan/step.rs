@@ -1,0 +1,192 @@
+//! A step: one value of one object, before and after. Its inverse is the same step turned round.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{CpuId, CpuSet, NicWorld, QueueId};
+
+/// An object that steer may write.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Target {
+    /// The NIC's indirection table.
+    Table,
+    /// `/proc/irq/N/smp_affinity_list` of the interrupt of an RX queue.
+    IrqAffinity {
+        /// The interrupt.
+        irq: u32,
+        /// The RX queue that it serves.
+        queue: QueueId,
+    },
+    /// `queues/tx-N/xps_cpus`.
+    Xps {
+        /// The TX queue.
+        queue: QueueId,
+    },
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Table => f.write_str("indirection table"),
+            Self::IrqAffinity { irq, queue } => write!(f, "affinity of IRQ {irq} (queue {queue})"),
+            Self::Xps { queue } => write!(f, "XPS of TX queue {queue}"),
+        }
+    }
+}
+
+/// What an object is set to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Value {
+    /// RX queue by bucket.
+    Table(Vec<QueueId>),
+    /// CPUs.
+    Cpus(CpuSet),
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpus(cpus) if cpus.is_empty() => f.write_str("none"),
+            Self::Cpus(cpus) => write!(f, "CPU {cpus}"),
+            Self::Table(table) => {
+                let entries: Vec<String> = table.iter().map(ToString::to_string).collect();
+                f.write_str(&entries.join(" "))
+            }
+        }
+    }
+}
+
+/// A target with its value before and after.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// What is written.
+    pub target: Target,
+    /// Its value when the plan was made; the write is refused if it is no longer this.
+    pub from: Value,
+    /// Its value afterwards.
+    pub to: Value,
+}
+
+impl Change {
+    /// The change that undoes this one.
+    #[must_use]
+    pub fn inverse(&self) -> Self {
+        Self { target: self.target.clone(), from: self.to.clone(), to: self.from.clone() }
+    }
+}
+
+/// A change with its reason.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// What is written.
+    pub change: Change,
+    /// Consumption per second that becomes aligned by it, as far as it can be told apart.
+    pub gain_per_s: f64,
+    /// Why.
+    pub reason: String,
+}
+
+impl Step {
+    /// How many table entries change.
+    #[must_use]
+    pub fn buckets_moved(&self) -> usize {
+        match (&self.change.from, &self.change.to) {
+            (Value::Table(from), Value::Table(to)) => {
+                from.iter().zip(to).filter(|(from, to)| from != to).count()
+            }
+            _ => 0,
+        }
+    }
+}
+
+/// The steps from what `world` is to `table` and `cpus`: interrupts first, then XPS, then the table,
+/// so that a bucket never moves to a queue that is still elsewhere.
+pub(super) fn steps(
+    world: &NicWorld,
+    old: &[QueueId],
+    table: &[QueueId],
+    cpus: &[Option<CpuId>],
+) -> Vec<Step> {
+    let mut irqs = Vec::new();
+    let mut xps = Vec::new();
+    for (queue, cpu) in world.nic.queues.iter().zip(cpus) {
+        let Some(cpu) = *cpu else { continue };
+        let goal = CpuSet::single(cpu);
+        if let (Some(irq), Some(affinity)) = (queue.irq, &queue.affinity)
+            && *affinity != goal
+        {
+            let seen = world.napi_cpu(queue.id);
+            irqs.push(Step {
+                change: Change {
+                    target: Target::IrqAffinity { irq, queue: queue.id },
+                    from: Value::Cpus(affinity.clone()),
+                    to: Value::Cpus(goal.clone()),
+                },
+                gain_per_s: 0.0,
+                reason: if seen == Some(cpu) {
+                    format!("queue {} is polled on CPU {cpu}: keep it there", queue.id)
+                } else {
+                    format!("CPU {cpu} consumes and queue {} is to be polled there", queue.id)
+                },
+            });
+        }
+        if let Some(current) = &queue.xps
+            && *current != goal
+        {
+            xps.push(Step {
+                change: Change {
+                    target: Target::Xps { queue: queue.id },
+                    from: Value::Cpus(current.clone()),
+                    to: Value::Cpus(goal),
+                },
+                gain_per_s: 0.0,
+                reason: format!("what CPU {cpu} sends leaves by the queue that it receives on"),
+            });
+        }
+    }
+    let mut steps = irqs;
+    steps.append(&mut xps);
+    if old != table {
+        steps.push(table_step(world, old, table, cpus));
+    }
+    steps
+}
+
+fn table_step(
+    world: &NicWorld,
+    old: &[QueueId],
+    table: &[QueueId],
+    cpus: &[Option<CpuId>],
+) -> Step {
+    let on = |bucket: usize, cpu: Option<CpuId>| -> f64 {
+        let row = world.demand_per_s.as_ref().and_then(|demand| demand.get(bucket));
+        row.into_iter().flatten().filter(|(id, _)| Some(*id) == cpu).map(|(_, rate)| rate).sum()
+    };
+    let planned = |queue: QueueId| {
+        let index = world.queues.iter().position(|world| world.queue == queue)?;
+        cpus.get(index).copied().flatten()
+    };
+    let mut moved = 0;
+    let mut gain_per_s = 0.0;
+    for (bucket, (from, to)) in old.iter().zip(table).enumerate() {
+        if from != to {
+            moved += 1;
+            gain_per_s += on(bucket, planned(*to)) - on(bucket, planned(*from));
+        }
+    }
+    Step {
+        change: Change {
+            target: Target::Table,
+            from: Value::Table(old.to_vec()),
+            to: Value::Table(table.to_vec()),
+        },
+        gain_per_s,
+        reason: format!(
+            "{moved} of {} buckets go to the queue of the CPU that consumes most of them",
+            table.len()
+        ),
+    }
+}

@@ -1,0 +1,315 @@
+//! Worked examples of the planner and the properties that it guarantees.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{CpuSet, Mapping, Nic, Queue, QueueWorld, Rss};
+
+/// A NIC with one queue on each CPU of `queue_cpus`, its table striped over them, and `demand` as
+/// (bucket, consumer CPU, rate). Load is what is consumed.
+fn world(queue_cpus: &[CpuId], buckets: usize, demand: &[(usize, CpuId, f64)]) -> NicWorld {
+    let queues = u32::try_from(queue_cpus.len()).expect("few queues");
+    let mut by_bucket = vec![Vec::new(); buckets];
+    for (bucket, cpu, rate) in demand {
+        by_bucket[*bucket].push((*cpu, *rate));
+    }
+    let load: Vec<f64> =
+        by_bucket.iter().map(|row| row.iter().map(|(_, rate)| rate).sum()).collect();
+    NicWorld {
+        nic: Nic {
+            name: "eth0".to_owned(),
+            rss: Some(Rss { table: (0..queues).cycle().take(buckets).collect(), ..Rss::default() }),
+            queues: (0..queues)
+                .zip(queue_cpus)
+                .map(|(id, cpu)| Queue {
+                    id,
+                    irq: Some(30 + id),
+                    affinity: Some(CpuSet::single(*cpu)),
+                    effective: Some(CpuSet::single(*cpu)),
+                    xps: Some(CpuSet::default()),
+                    ..Queue::default()
+                })
+                .collect(),
+            ..Nic::default()
+        },
+        mapping: Mapping { checked: 1000, agreeing: 1000, flows: 16, ..Mapping::default() },
+        queues: (0..queues)
+            .zip(queue_cpus)
+            .map(|(queue, cpu)| QueueWorld {
+                queue,
+                irq: Some(30 + queue),
+                softirq_cpu: Some(*cpu),
+                ..QueueWorld::default()
+            })
+            .collect(),
+        load_per_s: Some(load),
+        demand_per_s: Some(by_bucket),
+        demand_samples: 10_000,
+        ..NicWorld::default()
+    }
+}
+
+/// `world` after `plan`: what would be read back once everything has followed.
+fn after(mut world: NicWorld, plan: &Plan) -> NicWorld {
+    for step in &plan.steps {
+        match (&step.change.target, &step.change.to) {
+            (Target::Table, Value::Table(table)) => {
+                if let Some(rss) = &mut world.nic.rss {
+                    rss.table.clone_from(table);
+                }
+            }
+            (Target::IrqAffinity { queue, .. }, Value::Cpus(cpus)) => {
+                let index = usize::try_from(*queue).expect("small");
+                world.nic.queues[index].affinity = Some(cpus.clone());
+                world.nic.queues[index].effective = Some(cpus.clone());
+                world.queues[index].softirq_cpu = cpus.as_single();
+            }
+            (Target::Xps { queue }, Value::Cpus(cpus)) => {
+                world.nic.queues[usize::try_from(*queue).expect("small")].xps = Some(cpus.clone());
+            }
+            other => panic!("a step whose value does not fit its target: {other:?}"),
+        }
+    }
+    world
+}
+
+fn first(world: &NicWorld, policy: &Policy) -> Plan {
+    plan(world, &Topology::regular(1, 8, 1), None, policy, Pace::First)
+}
+
+fn table_of(plan: &Plan) -> Option<&Vec<QueueId>> {
+    plan.steps.iter().find_map(|step| match &step.change.to {
+        Value::Table(table) => Some(table),
+        Value::Cpus(_) => None,
+    })
+}
+
+#[test]
+fn crossed_buckets_change_places() {
+    // Buckets 0..4 go to queues 0..3 on CPUs 0..3; each is consumed two CPUs on.
+    // Nothing is aligned; after the exchange everything is, and every CPU still has 100/s.
+    let demand = [(0, 2, 100.0), (1, 3, 100.0), (2, 0, 100.0), (3, 1, 100.0)];
+    let world = world(&[0, 1, 2, 3], 4, &demand);
+    let plan = first(&world, &Policy::default());
+    assert_eq!(table_of(&plan), Some(&vec![2, 3, 0, 1]));
+    assert_eq!(plan.share_planned, Some(1.0));
+    assert_eq!(plan.buckets_moved(), 4);
+    let gain: f64 = plan.steps.iter().map(|step| step.gain_per_s).sum();
+    assert!((gain - 400.0).abs() < 1e-9, "{gain}");
+}
+
+#[test]
+fn queues_come_to_consumers_that_have_none() {
+    // Both queues sit on CPUs 0 and 1; everything is consumed on 4 and 5.
+    let world = world(&[0, 1], 4, &[(0, 4, 50.0), (1, 5, 60.0), (2, 4, 50.0), (3, 5, 60.0)]);
+    let plan = first(&world, &Policy::default());
+    let moved: Vec<String> = plan.steps.iter().map(|step| step.change.target.to_string()).collect();
+    assert_eq!(
+        moved,
+        [
+            "affinity of IRQ 30 (queue 0)",
+            "affinity of IRQ 31 (queue 1)",
+            "XPS of TX queue 0",
+            "XPS of TX queue 1",
+            "indirection table"
+        ]
+    );
+    // CPU 5 consumes most and takes the first free queue, so the buckets swap queues.
+    assert_eq!(table_of(&plan), Some(&vec![1, 0, 1, 0]));
+    assert_eq!(plan.share_planned, Some(1.0));
+}
+
+#[test]
+fn fewer_queues_than_consumers_serve_the_heaviest() {
+    let demand = [(0, 0, 10.0), (1, 1, 200.0), (2, 2, 300.0), (3, 3, 20.0)];
+    let world = world(&[0, 0], 4, &demand);
+    let plan = first(&world, &Policy { load_slack: 10.0, ..Policy::default() });
+    let after = after(world, &plan);
+    let cpus: Vec<_> = after.queues.iter().map(|queue| queue.softirq_cpu).collect();
+    assert_eq!(cpus, [Some(2), Some(1)]);
+    // 500 of 530 consumptions can be aligned.
+    assert!((plan.share_planned.unwrap_or(0.0) - 500.0 / 530.0).abs() < 1e-9);
+}
+
+#[test]
+fn a_balanced_world_needs_no_step() {
+    let demand = [(0, 0, 100.0), (1, 1, 100.0), (2, 2, 100.0), (3, 3, 100.0)];
+    let mut world = world(&[0, 1, 2, 3], 4, &demand);
+    for (queue, cpu) in world.nic.queues.iter_mut().zip(0..) {
+        queue.xps = Some(CpuSet::single(cpu));
+    }
+    let plan = first(&world, &Policy::default());
+    assert!(plan.is_empty(), "{plan:?}");
+    assert_eq!(plan.reasons, ["every bucket is with the consumer that it can be with"]);
+}
+
+#[test]
+fn no_move_without_gain() {
+    // CPU 1 consumes 52 of 100, CPU 0 has 48: a gain of 4 % is below the 10 % that a move must win.
+    let world = world(&[0, 1], 2, &[(0, 0, 48.0), (0, 1, 52.0), (1, 1, 100.0)]);
+    let plan = first(&world, &Policy::default());
+    assert_eq!(table_of(&plan), None);
+}
+
+#[test]
+fn load_is_never_pushed_above_the_cap() {
+    // Everything is consumed on CPU 0: with 50 % slack it takes 600 of the 1600 packets, no more.
+    let demand: Vec<_> = (0..16).map(|bucket| (bucket, 0, 100.0)).collect();
+    let world = world(&[0, 1, 2, 3], 16, &demand);
+    let plan = first(&world, &Policy::default());
+    let table = table_of(&plan).expect("some buckets move");
+    assert_eq!(table.iter().filter(|queue| **queue == 0).count(), 6);
+    assert!(plan.reasons.iter().any(|reason| reason.starts_with("10 buckets stay")), "{plan:?}");
+
+    // With 10 % of one CPU spent on all of it, 35 % of a CPU takes everything.
+    let softirq = [(0, 0.025), (1, 0.025), (2, 0.025), (3, 0.025)];
+    let topology = Topology::regular(1, 8, 1);
+    let plan = super::plan(&world, &topology, Some(&softirq), &Policy::default(), Pace::First);
+    assert_eq!(plan.share_planned, Some(1.0));
+}
+
+#[test]
+fn an_unverified_table_is_not_touched() {
+    let mut world = world(&[0, 1], 2, &[(0, 1, 100.0), (1, 0, 100.0)]);
+    world.mapping.agreeing = 250;
+    let plan = first(&world, &Policy::default());
+    assert!(plan.is_empty());
+    assert!(plan.reasons[0].starts_with("mapping unverified: 25.0 %"), "{:?}", plan.reasons);
+}
+
+#[test]
+fn only_allowed_cpus_are_given_interrupts() {
+    let world = world(&[0, 1], 2, &[(0, 6, 100.0), (1, 7, 100.0)]);
+    let allowed = "0-6".parse().expect("a list");
+    let policy = Policy { allowed_cpus: Some(allowed), ..Policy::default() };
+    let plan = first(&world, &policy);
+    for step in &plan.steps {
+        if let Value::Cpus(cpus) = &step.change.to {
+            assert!(!cpus.contains(7), "{step:?}");
+        }
+    }
+    assert!(plan.reasons.iter().any(|reason| reason.contains("CPUs [7]")), "{:?}", plan.reasons);
+}
+
+#[test]
+fn moves_are_limited_after_the_first_plan() {
+    let demand: Vec<_> =
+        (0..64).map(|bucket| (bucket, u32::try_from(63 - bucket).unwrap_or(0) % 4, 10.0)).collect();
+    let world = world(&[0, 1, 2, 3], 64, &demand);
+    let topology = Topology::regular(1, 8, 1);
+    let plan = plan(&world, &topology, None, &Policy::default(), Pace::Steady);
+    assert_eq!(plan.buckets_moved(), 4);
+    assert_eq!(plan.achievable, Some(1.0), "what is possible does not depend on the pace");
+}
+
+#[test]
+fn what_is_unknown_is_said() {
+    let mut world = world(&[0, 1], 2, &[(0, 1, 100.0), (1, 0, 100.0)]);
+    world.demand_per_s = None;
+    assert!(first(&world, &Policy::default()).reasons[0].contains("reports no hash"));
+    world.nic.rss = None;
+    assert!(first(&world, &Policy::default()).reasons[0].contains("no indirection table"));
+}
+
+prop_compose! {
+    fn any_world()(
+        queue_cpus in prop::collection::vec(0u32..8, 1..8),
+        size in 0u32..6,
+        demand in prop::collection::vec((0usize..32, 0u32..8, 1.0f64..1000.0), 1..64),
+    ) -> NicWorld {
+        let buckets = 1usize << size;
+        let mut merged = std::collections::BTreeMap::new();
+        for (bucket, cpu, rate) in demand {
+            *merged.entry((bucket % buckets, cpu)).or_insert(0.0) += rate;
+        }
+        let demand: Vec<_> =
+            merged.into_iter().map(|((bucket, cpu), rate)| (bucket, cpu, rate)).collect();
+        world(&queue_cpus, buckets, &demand)
+    }
+}
+
+proptest! {
+    #[test]
+    fn planning_again_after_the_plan_changes_nothing(world in any_world()) {
+        // Without a load limit, which may let a second pass in where the first freed room.
+        let policy = Policy { load_slack: 1e9, ..Policy::default() };
+        let plan = first(&world, &policy);
+        let again = first(&after(world, &plan), &policy);
+        prop_assert!(again.is_empty(), "{:?}", again);
+    }
+
+    #[test]
+    fn a_plan_undone_is_where_it_began(world in any_world()) {
+        let plan = first(&world, &Policy::default());
+        let mut back = after(world.clone(), &plan);
+        let undo = Plan {
+            steps: plan
+                .steps
+                .iter()
+                .rev()
+                .map(|step| Step { change: step.change.inverse(), ..step.clone() })
+                .collect(),
+            ..Plan::default()
+        };
+        back = after(back, &undo);
+        prop_assert_eq!(back.nic.rss, world.nic.rss);
+        for (now, before) in back.nic.queues.iter().zip(&world.nic.queues) {
+            prop_assert_eq!(&now.affinity, &before.affinity);
+            prop_assert_eq!(&now.xps, &before.xps);
+        }
+    }
+
+    #[test]
+    fn the_same_world_gives_the_same_plan(world in any_world()) {
+        prop_assert_eq!(first(&world, &Policy::default()), first(&world, &Policy::default()));
+    }
+
+    #[test]
+    fn no_plan_aligns_less_than_before(world in any_world()) {
+        // Interrupts where they are: the table alone must never lose.
+        let mut world = world;
+        for queue in &mut world.nic.queues {
+            queue.irq = None;
+        }
+        let before = {
+            let table = world.nic.rss.as_ref().map(|rss| rss.table.clone()).unwrap_or_default();
+            let demand = world.demand_per_s.clone().unwrap_or_default();
+            let (mut aligned, mut total) = (0.0, 0.0);
+            for (queue, row) in table.iter().zip(&demand) {
+                for (cpu, rate) in row {
+                    total += rate;
+                    if world.napi_cpu(*queue) == Some(*cpu) {
+                        aligned += rate;
+                    }
+                }
+            }
+            aligned / total
+        };
+        let planned = first(&world, &Policy::default()).share_planned.unwrap_or(1.0);
+        prop_assert!(planned >= before - 1e-9, "{planned} < {before}");
+    }
+
+    #[test]
+    fn whoever_receives_stays_within_the_cap(world in any_world()) {
+        let policy = Policy::default();
+        let plan = first(&world, &policy);
+        let Some(table) = table_of(&plan) else { return Ok(()) };
+        let old = world.nic.rss.as_ref().map(|rss| rss.table.clone()).unwrap_or_default();
+        let moved = after(world.clone(), &plan);
+        let load = world.load_per_s.clone().unwrap_or_default();
+        let mut by_cpu = std::collections::BTreeMap::new();
+        for queue in &moved.queues {
+            by_cpu.entry(queue.napi_cpu()).or_insert(0.0);
+        }
+        for (queue, load) in table.iter().zip(&load) {
+            *by_cpu.entry(moved.napi_cpu(*queue)).or_insert(0.0) += load;
+        }
+        let cap = (1.0 + policy.load_slack) * load.iter().sum::<f64>() / by_cpu.len() as f64;
+        for (from, to) in old.iter().zip(table) {
+            if from != to {
+                let carried = by_cpu[&moved.napi_cpu(*to)];
+                prop_assert!(carried <= cap * (1.0 + 1e-9), "{carried} > {cap}");
+            }
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! A machine that is not there, for the tests of everything above `sys`.
+//!
+//! It keeps NICs, interrupts and XPS maps in memory, and knows a rule only where real kernels or
+//! drivers have it; each rule names its source. On top it can be told to fail: the n-th write with
+//! an errno, writes that claim success and do nothing, a device that vanishes, somebody else who
+//! writes in between. It counts time by writes and nothing else, so tests are repeatable.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::io::Errno;
+
+use super::{DeviceId, Port, SysError};
+use crate::model::{CpuSet, QueueId};
+
+/// One write, by whoever.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// The whole indirection table of a NIC.
+    Table(String, Vec<QueueId>),
+    /// The table of a NIC back to the driver's.
+    ResetTable(String),
+    /// The affinity of an interrupt.
+    Affinity(u32, CpuSet),
+    /// The CPUs of a TX queue.
+    Xps(String, QueueId, CpuSet),
+}
+
+/// One NIC of the fake machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FakeNic {
+    /// What [`Port::identity`] answers.
+    pub id: DeviceId,
+    /// RX rings.
+    pub rings: u32,
+    /// The indirection table; `None` for a NIC without one.
+    pub table: Option<Vec<QueueId>>,
+    /// The table was set by a user (`IFF_RXFH_CONFIGURED`).
+    pub configured: bool,
+    /// XPS by TX queue; `None` for a NIC with one queue.
+    pub xps: Option<Vec<CpuSet>>,
+    /// Table writes return success and change nothing (virtio_net `virtnet_set_rxfh` ignores the
+    /// result of `virtnet_commit_rss_command`; 6.12 and 7.3).
+    pub ignores_table: bool,
+}
+
+/// One interrupt of the fake machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FakeIrq {
+    /// Its action name.
+    pub name: String,
+    /// Where it may go.
+    pub affinity: CpuSet,
+    /// Where it goes.
+    pub effective: CpuSet,
+    /// The kernel keeps its affinity to itself.
+    pub managed: bool,
+}
+
+/// What shall go wrong.
+#[derive(Clone, Debug)]
+enum Fault {
+    /// Writes from the first to the second number fail.
+    Fail(u64, u64, Errno),
+    /// This write claims success and does nothing.
+    Ignore(u64),
+    /// Just before this write the NIC disappears.
+    Vanish(u64, String),
+    /// Just before this write somebody else writes.
+    Foreign(u64, Write),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    online: CpuSet,
+    boot_id: String,
+    nics: BTreeMap<String, FakeNic>,
+    irqs: BTreeMap<u32, FakeIrq>,
+    faults: Vec<Fault>,
+    attempts: u64,
+    log: Vec<Write>,
+}
+
+/// The machine. Its methods take `&self`, as those of the real one do.
+#[derive(Debug)]
+pub struct FakeMachine {
+    state: Mutex<State>,
+}
+
+impl FakeNic {
+    /// An igb with `rings` queues: 128 buckets in blocks, as `igb_setup_mrqc` leaves them
+    /// (`i * rings / 128`), one CPU per TX queue.
+    #[must_use]
+    pub fn igb(ifindex: u32, rings: u32) -> Self {
+        Self {
+            id: DeviceId {
+                ifindex,
+                bus: Some(format!("0000:00:{ifindex:02x}.0")),
+                address: Some(format!("52:54:00:00:00:{ifindex:02x}")),
+                driver: Some("igb".to_owned()),
+            },
+            rings,
+            table: Some(igb_table(rings)),
+            configured: false,
+            xps: Some((0..rings).map(CpuSet::single).collect()),
+            ignores_table: false,
+        }
+    }
+
+    /// A NIC with one queue and no table, like an e1000e.
+    #[must_use]
+    pub fn without_rss(ifindex: u32) -> Self {
+        let mut nic = Self::igb(ifindex, 1);
+        nic.id.driver = Some("e1000e".to_owned());
+        nic.table = None;
+        nic.xps = None;
+        nic
+    }
+}
+
+fn igb_table(rings: u32) -> Vec<QueueId> {
+    (0..128).map(|bucket| bucket * rings / 128).collect()
+}
+
+impl FakeMachine {
+    /// A machine with these CPUs online and nothing else.
+    #[must_use]
+    pub fn new(online: CpuSet) -> Self {
+        let boot_id = "6f1b7b0e-0000-4000-8000-000000000001".to_owned();
+        Self { state: Mutex::new(State { online, boot_id, ..State::default() }) }
+    }
+
+    /// Four CPUs and an igb `eth0` with four queues; interrupts 24 to 27 (`eth0-rx-0`…), each
+    /// allowed everywhere and going to CPU 0.
+    #[must_use]
+    pub fn igb4() -> Self {
+        let online: CpuSet = (0..4).collect();
+        let machine = Self::new(online.clone()).with_nic("eth0", FakeNic::igb(2, 4));
+        (0..4).fold(machine, |machine, queue| {
+            machine.with_irq(24 + queue, &format!("eth0-rx-{queue}"), online.clone())
+        })
+    }
+
+    /// Adds a NIC.
+    #[must_use]
+    pub fn with_nic(self, name: &str, nic: FakeNic) -> Self {
+        self.state().nics.insert(name.to_owned(), nic);
+        self
+    }
+
+    /// Adds an interrupt with this action name that may go to `affinity`.
+    #[must_use]
+    pub fn with_irq(self, irq: u32, name: &str, affinity: CpuSet) -> Self {
+        let effective = affinity.first().map(CpuSet::single).unwrap_or_default();
+        let name = name.to_owned();
+        self.state().irqs.insert(irq, FakeIrq { name, affinity, effective, managed: false });
+        self
+    }
+
+    /// The `n`-th write from the start of the machine (1 is the first) fails with `errno`.
+    pub fn fail_write(&self, n: u64, errno: Errno) {
+        self.state().faults.push(Fault::Fail(n, n, errno));
+    }
+
+    /// The `n`-th write and all after it fail with `errno`.
+    pub fn fail_writes_from(&self, n: u64, errno: Errno) {
+        self.state().faults.push(Fault::Fail(n, u64::MAX, errno));
+    }
+
+    /// The `n`-th write claims success and does nothing.
+    pub fn ignore_write(&self, n: u64) {
+        self.state().faults.push(Fault::Ignore(n));
+    }
+
+    /// The NIC disappears just before the `n`-th write.
+    pub fn vanish_before_write(&self, n: u64, nic: &str) {
+        self.state().faults.push(Fault::Vanish(n, nic.to_owned()));
+    }
+
+    /// Somebody else does `write` just before the `n`-th write. It is neither counted nor logged.
+    pub fn foreign_before_write(&self, n: u64, write: Write) {
+        self.state().faults.push(Fault::Foreign(n, write));
+    }
+
+    /// Somebody else does `write` now.
+    pub fn foreign(&self, write: &Write) -> Result<(), SysError> {
+        self.state().perform(write)
+    }
+
+    /// The NIC disappears now, with its interrupts if their names start with its own.
+    pub fn vanish(&self, nic: &str) {
+        self.state().vanish(nic);
+    }
+
+    /// Changes a NIC in any way, such as another device taking its name.
+    pub fn alter_nic(&self, nic: &str, change: impl FnOnce(&mut FakeNic)) {
+        if let Some(nic) = self.state().nics.get_mut(nic) {
+            change(nic);
+        }
+    }
+
+    /// Changes an interrupt in any way, such as making it managed.
+    pub fn alter_irq(&self, irq: u32, change: impl FnOnce(&mut FakeIrq)) {
+        if let Some(irq) = self.state().irqs.get_mut(&irq) {
+            change(irq);
+        }
+    }
+
+    /// The machine starts again: another boot id.
+    pub fn reboot(&self) {
+        self.state().boot_id = "6f1b7b0e-0000-4000-8000-000000000002".to_owned();
+    }
+
+    /// `ethtool -L` on an igb: refused while the table is a user's and names a ring that would go
+    /// (`ethtool_check_max_channel`, net/ethtool/common.c); else the driver writes its own table,
+    /// over a user's as well (`igb_init_queue_configuration`, igb_main.c).
+    pub fn set_rings(&self, nic: &str, rings: u32) -> Result<(), SysError> {
+        let mut state = self.state();
+        let device = state.nic_mut(nic)?;
+        let highest = device.table.iter().flatten().max().copied();
+        if device.configured && highest.is_some_and(|queue| queue >= rings) {
+            return Err(SysError::new("ETHTOOL_SCHANNELS", nic, Errno::INVAL));
+        }
+        device.rings = rings;
+        device.table = device.table.as_ref().map(|_| igb_table(rings));
+        Ok(())
+    }
+
+    /// Every write that was answered with success, in order.
+    #[must_use]
+    pub fn log(&self) -> Vec<Write> {
+        self.state().log.clone()
+    }
+
+    /// How many writes were tried.
+    #[must_use]
+    pub fn attempts(&self) -> u64 {
+        self.state().attempts
+    }
+
+    /// All NICs and interrupts, to compare before with after.
+    #[must_use]
+    pub fn snapshot(&self) -> (BTreeMap<String, FakeNic>, BTreeMap<u32, FakeIrq>) {
+        let state = self.state();
+        (state.nics.clone(), state.irqs.clone())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn nic(&self, name: &str) -> Result<&FakeNic, SysError> {
+        self.nics.get(name).ok_or_else(|| SysError::no_such_interface(name))
+    }
+
+    fn nic_mut(&mut self, name: &str) -> Result<&mut FakeNic, SysError> {
+        self.nics.get_mut(name).ok_or_else(|| SysError::no_such_interface(name))
+    }
+
+    fn irq(&self, irq: u32) -> Result<&FakeIrq, SysError> {
+        let missing = || SysError::new("read", affinity_path(irq), Errno::NOENT);
+        self.irqs.get(&irq).ok_or_else(missing)
+    }
+
+    fn vanish(&mut self, nic: &str) {
+        self.nics.remove(nic);
+        let prefix = format!("{nic}-");
+        self.irqs.retain(|_, irq| !irq.name.starts_with(&prefix));
+    }
+
+    /// A write that comes through [`Port`]: counted, subject to faults, logged.
+    fn write(&mut self, write: Write) -> Result<(), SysError> {
+        self.attempts += 1;
+        let turn = self.attempts;
+        let mut ignored = false;
+        for fault in self.faults.clone() {
+            match fault {
+                Fault::Fail(from, to, errno) if (from..=to).contains(&turn) => {
+                    return Err(refusal(&write, errno));
+                }
+                Fault::Ignore(n) if n == turn => ignored = true,
+                Fault::Vanish(n, nic) if n == turn => self.vanish(&nic),
+                Fault::Foreign(n, theirs) if n == turn => self.perform(&theirs)?,
+                _ => {}
+            }
+        }
+        if !ignored {
+            self.perform(&write)?;
+        }
+        self.log.push(write);
+        Ok(())
+    }
+
+    fn perform(&mut self, write: &Write) -> Result<(), SysError> {
+        let refuse = |errno| Err(refusal(write, errno));
+        match write {
+            Write::Table(nic, table) => {
+                let device = self.nic_mut(nic)?;
+                let Some(present) = &device.table else {
+                    return refuse(Errno::OPNOTSUPP);
+                };
+                // Another length, or a ring that does not exist: `ethtool_set_rxfh` and
+                // `ethtool_copy_validate_indir`, net/ethtool/ioctl.c.
+                let in_range = table.iter().all(|queue| *queue < device.rings);
+                if table.len() != present.len() || !in_range {
+                    return refuse(Errno::INVAL);
+                }
+                device.configured = true;
+                if !device.ignores_table {
+                    device.table = Some(table.clone());
+                }
+            }
+            Write::ResetTable(nic) => {
+                let device = self.nic_mut(nic)?;
+                let Some(present) = device.table.as_ref().map(Vec::len) else {
+                    return refuse(Errno::OPNOTSUPP);
+                };
+                // `ethtool_rxfh_indir_default`, include/linux/ethtool.h: not igb's own blocks.
+                let rings = device.rings.max(1);
+                let default = (0..rings).cycle().take(present).collect();
+                device.configured = false;
+                if !device.ignores_table {
+                    device.table = Some(default);
+                }
+            }
+            Write::Affinity(number, cpus) => {
+                // No CPU of the set online: -EINVAL (kernel/irq/proc.c `write_irq_affinity`).
+                // Managed: -EPERM there since 6.12, -EIO before.
+                let Some(target) = cpus.intersection(&self.online).first() else {
+                    return refuse(Errno::INVAL);
+                };
+                let Some(irq) = self.irqs.get_mut(number) else {
+                    return refuse(Errno::NOENT);
+                };
+                if irq.managed {
+                    return refuse(Errno::IO);
+                }
+                irq.affinity = cpus.clone();
+                // x86 delivers to one CPU of the set (arch/x86/kernel/apic/vector.c; the real one
+                // takes the CPU with the most free vectors).
+                irq.effective = CpuSet::single(target);
+            }
+            Write::Xps(nic, queue, cpus) => {
+                let online = self.online.clone();
+                let device = self.nic_mut(nic)?;
+                // One queue: -ENOENT (net/core/net-sysfs.c `xps_cpus_store`).
+                let maps = device.xps.as_mut();
+                let map = maps.and_then(|maps| maps.get_mut(usize::try_from(*queue).ok()?));
+                let Some(map) = map else {
+                    return refuse(Errno::NOENT);
+                };
+                // Offline CPUs drop out (net/core/dev.c `__netif_set_xps_queue`).
+                *map = cpus.intersection(&online);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn affinity_path(irq: u32) -> String {
+    format!("/proc/irq/{irq}/smp_affinity_list")
+}
+
+fn refusal(write: &Write, errno: Errno) -> SysError {
+    match write {
+        Write::Table(nic, _) | Write::ResetTable(nic) => {
+            SysError::new("ETHTOOL_SRSSH", nic.as_str(), errno)
+        }
+        Write::Affinity(irq, cpus) => {
+            SysError::new("write", affinity_path(*irq), errno).with_value(cpus.to_string())
+        }
+        Write::Xps(nic, queue, cpus) => {
+            let path = format!("/sys/class/net/{nic}/queues/tx-{queue}/xps_cpus");
+            SysError::new("write", path, errno).with_value(cpus.to_mask())
+        }
+    }
+}
+
+impl Port for FakeMachine {
+    fn identity(&self, nic: &str) -> Result<DeviceId, SysError> {
+        Ok(self.state().nic(nic)?.id.clone())
+    }
+
+    fn rss_table(&self, nic: &str) -> Result<Option<Vec<QueueId>>, SysError> {
+        Ok(self.state().nic(nic)?.table.clone())
+    }
+
+    fn rss_key(&self, nic: &str) -> Result<Option<Vec<u8>>, SysError> {
+        // igb hides its key up to 6.12 (`igb_get_rxfh`).
+        self.state().nic(nic).map(|_| None)
+    }
+
+    fn rx_rings(&self, nic: &str) -> Result<Option<u32>, SysError> {
+        Ok(Some(self.state().nic(nic)?.rings))
+    }
+
+    fn set_rss_table(&self, nic: &str, table: &[QueueId]) -> Result<(), SysError> {
+        self.state().write(Write::Table(nic.to_owned(), table.to_vec()))
+    }
+
+    fn reset_rss_table(&self, nic: &str) -> Result<(), SysError> {
+        self.state().write(Write::ResetTable(nic.to_owned()))
+    }
+
+    fn irq_affinity(&self, irq: u32) -> Result<CpuSet, SysError> {
+        Ok(self.state().irq(irq)?.affinity.clone())
+    }
+
+    fn irq_effective(&self, irq: u32) -> Result<Option<CpuSet>, SysError> {
+        let effective = self.state().irq(irq)?.effective.clone();
+        Ok(Some(effective).filter(|cpus| !cpus.is_empty()))
+    }
+
+    fn set_irq_affinity(&self, irq: u32, cpus: &CpuSet) -> Result<(), SysError> {
+        self.state().write(Write::Affinity(irq, cpus.clone()))
+    }
+
+    fn irq_name(&self, irq: u32) -> Option<String> {
+        self.state().irqs.get(&irq).map(|irq| irq.name.clone())
+    }
+
+    fn xps(&self, nic: &str, queue: QueueId) -> Result<Option<CpuSet>, SysError> {
+        let state = self.state();
+        let maps = state.nic(nic)?.xps.as_ref();
+        Ok(maps.and_then(|maps| maps.get(usize::try_from(queue).ok()?)).cloned())
+    }
+
+    fn set_xps(&self, nic: &str, queue: QueueId, cpus: &CpuSet) -> Result<(), SysError> {
+        self.state().write(Write::Xps(nic.to_owned(), queue, cpus.clone()))
+    }
+
+    fn boot_id(&self) -> Result<String, SysError> {
+        Ok(self.state().boot_id.clone())
+    }
+}

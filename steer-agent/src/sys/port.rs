@@ -1,0 +1,73 @@
+//! The narrow door through which settings are changed.
+//!
+//! [`Port`] has what `apply` needs and no more: read a value, write it, and say which device it
+//! belongs to. The shipped implementation is [`Machine`](super::Machine); the fake one in
+//! `sys::fake` stands in for hardware in tests. Every write is a single kernel call whose success
+//! is only a claim: the caller reads back. Nothing here journals, retries or undoes.
+
+use serde::{Deserialize, Serialize};
+
+use super::SysError;
+use crate::model::{CpuSet, QueueId};
+
+/// What tells one NIC from another that takes its name or its index later.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct DeviceId {
+    /// Interface index; unique in a network namespace until the device is removed.
+    pub ifindex: u32,
+    /// Bus address such as `0000:00:03.0`; none for virtual interfaces.
+    pub bus: Option<String>,
+    /// Hardware address as in `/sys/class/net/IF/address`.
+    pub address: Option<String>,
+    /// Name of the driver; none for virtual interfaces.
+    pub driver: Option<String>,
+}
+
+/// Settings of NICs and interrupts, by interface name and IRQ number.
+///
+/// An `Ok(None)` says that this kernel or driver has no such setting. An interface that does not
+/// exist (any more) is an error for which [`SysError::is_gone`] holds.
+pub trait Port {
+    /// Which device answers to this name now.
+    fn identity(&self, nic: &str) -> Result<DeviceId, SysError>;
+
+    /// The indirection table of the main RSS context, RX queue by bucket.
+    fn rss_table(&self, nic: &str) -> Result<Option<Vec<QueueId>>, SysError>;
+
+    /// The hash key as the driver tells it; a key of zeros is a hidden one and thus `None`.
+    fn rss_key(&self, nic: &str) -> Result<Option<Vec<u8>>, SysError>;
+
+    /// RX rings that a table may name (`ETHTOOL_GRXRINGS`).
+    fn rx_rings(&self, nic: &str) -> Result<Option<u32>, SysError>;
+
+    /// Writes the whole table and nothing else: key, hash function and symmetric hashing stay.
+    /// The kernel marks the table as set by a user (`IFF_RXFH_CONFIGURED`), which only
+    /// [`Port::reset_rss_table`] takes away. Some drivers say yes and do nothing: read it back.
+    fn set_rss_table(&self, nic: &str, table: &[QueueId]) -> Result<(), SysError>;
+
+    /// Gives the table back to the driver: the kernel writes `bucket % rings`
+    /// (`ethtool_rxfh_indir_default`) and clears the mark.
+    fn reset_rss_table(&self, nic: &str) -> Result<(), SysError>;
+
+    /// The CPUs that an interrupt may go to (`smp_affinity_list`).
+    fn irq_affinity(&self, irq: u32) -> Result<CpuSet, SysError>;
+
+    /// The CPUs that it goes to (`effective_affinity_list`); `None` where the kernel does not
+    /// tell, or nothing was chosen yet.
+    fn irq_effective(&self, irq: u32) -> Result<Option<CpuSet>, SysError>;
+
+    /// Asks for an interrupt to go to one of `cpus`. It moves when it next fires.
+    fn set_irq_affinity(&self, irq: u32, cpus: &CpuSet) -> Result<(), SysError>;
+
+    /// The interrupt's action name, by which a number that was handed out anew is noticed.
+    fn irq_name(&self, irq: u32) -> Option<String>;
+
+    /// The CPUs whose packets leave through a TX queue (`xps_cpus`).
+    fn xps(&self, nic: &str, queue: QueueId) -> Result<Option<CpuSet>, SysError>;
+
+    /// Writes them. CPUs that are offline are dropped by the kernel without a word.
+    fn set_xps(&self, nic: &str, queue: QueueId, cpus: &CpuSet) -> Result<(), SysError>;
+
+    /// Identity of this boot (`/proc/sys/kernel/random/boot_id`, random(4)).
+    fn boot_id(&self) -> Result<String, SysError>;
+}

@@ -1,0 +1,254 @@
+//! `cargo xtask lab`: boots a machine for each scenario, shows what its guest program says, and
+//! ends with one verdict line each.
+//!
+//! The scenarios and the machines each is meant for are a table in `steer-lab`, the guest program;
+//! this side asks it for them.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, ValueEnum};
+
+use crate::{
+    initramfs,
+    kernel::Kernel,
+    machine::{self, Machine, Nic, Topology},
+    process, workspace,
+};
+
+/// Choice of scenarios and machines.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Kernel series to boot instead of those the scenario is meant for.
+    #[arg(long, value_name = "SERIES")]
+    kernel: Option<String>,
+    /// NIC to test instead of those the scenario is meant for.
+    #[arg(long)]
+    nic: Option<Nic>,
+    /// CPUs of the machine.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=32))]
+    cpus: u32,
+    /// Seconds after which a scenario is given up.
+    #[arg(long, default_value_t = 90)]
+    timeout: u64,
+    /// List the scenarios and their machines.
+    #[arg(long)]
+    list: bool,
+    /// Scenarios to run; all of them if none is named.
+    #[arg(value_name = "SCENARIO")]
+    scenarios: Vec<String>,
+}
+
+/// A row of the guest program's table.
+pub(crate) struct Scenario {
+    pub(crate) name: String,
+    /// What it shows, in a sentence.
+    about: String,
+    needs_steer: bool,
+    /// NIC and kernel series of each machine it is meant for.
+    machines: Vec<(Nic, String)>,
+}
+
+/// A scenario on a machine.
+pub(crate) struct Run {
+    scenario: String,
+    machine: Machine,
+    timeout: Duration,
+}
+
+/// How a run ended.
+pub(crate) struct Outcome {
+    /// What was run.
+    pub(crate) title: String,
+    pub(crate) took: Duration,
+    /// Why it failed, if it did.
+    pub(crate) failure: Option<String>,
+}
+
+/// The command.
+pub(crate) fn lab(options: &Options) -> Result<()> {
+    let scenarios = scenarios()?;
+    if options.list {
+        for scenario in &scenarios {
+            println!("{:12} {}", scenario.name, scenario.about);
+            for (nic, kernel) in &scenario.machines {
+                println!("{:12}   {}, kernel {kernel}", "", nic.name());
+            }
+        }
+        return Ok(());
+    }
+    let runs = select(&scenarios, options)?;
+    let outcomes = runs.iter().map(Run::run).collect::<Result<Vec<_>>>()?;
+    let failed = outcomes.iter().filter(|outcome| outcome.failure.is_some()).count();
+    if outcomes.len() > 1 {
+        println!("{} passed, {failed} failed", outcomes.len() - failed);
+    }
+    ensure!(failed == 0, "the lab found {failed} of {} runs to fail", outcomes.len());
+    Ok(())
+}
+
+/// Builds the guest program and asks it for its scenarios.
+pub(crate) fn scenarios() -> Result<Vec<Scenario>> {
+    cargo_build("steer-tests")?;
+    let table = process::capture(Command::new(guest_program()).arg("list"))?;
+    let row = |line: &str| {
+        let mut cells = line.split('\t');
+        let mut cell = || cells.next().with_context(|| format!("short row in the table: {line}"));
+        let (name, needs_steer) = (cell()?.to_owned(), cell()? == "steer");
+        let machines = cell()?.split(' ').map(|machine| {
+            let (nic, kernel) = machine.split_once('/').context("a machine is NIC/KERNEL")?;
+            let nic = Nic::from_str(nic, false).map_err(anyhow::Error::msg)?;
+            Ok((nic, kernel.to_owned()))
+        });
+        let machines = machines.collect::<Result<_>>()?;
+        Ok(Scenario { name, about: cell()?.to_owned(), needs_steer, machines })
+    };
+    table.lines().map(row).collect()
+}
+
+/// The runs that the options ask for. steer itself is built where one of them needs it.
+pub(crate) fn select(scenarios: &[Scenario], options: &Options) -> Result<Vec<Run>> {
+    for name in &options.scenarios {
+        if !scenarios.iter().any(|scenario| scenario.name == *name) {
+            bail!("no scenario {name}; `cargo xtask lab --list` shows them");
+        }
+    }
+    let wanted = |scenario: &&Scenario| {
+        options.scenarios.is_empty() || options.scenarios.contains(&scenario.name)
+    };
+    let mut runs = Vec::new();
+    let mut needs_steer = false;
+    for scenario in scenarios.iter().filter(wanted) {
+        let chosen = |(nic, kernel): &&(Nic, String)| {
+            options.nic.is_none_or(|it| it == *nic)
+                && options.kernel.as_ref().is_none_or(|it| it == kernel)
+        };
+        let mut machines: Vec<_> = scenario.machines.iter().filter(chosen).cloned().collect();
+        // A scenario asked for by name runs wherever one wants to see it.
+        if machines.is_empty() && !options.scenarios.is_empty() {
+            let (nic, kernel) = scenario.machines.last().context("a scenario has machines")?;
+            let kernel = options.kernel.clone().unwrap_or_else(|| kernel.clone());
+            machines.push((options.nic.unwrap_or(*nic), kernel));
+        }
+        needs_steer |= scenario.needs_steer && !machines.is_empty();
+        runs.extend(machines.into_iter().map(|(nic, kernel)| Run {
+            scenario: scenario.name.clone(),
+            machine: Machine { kernel, nic, topology: Topology::flat(options.cpus) },
+            timeout: Duration::from_secs(options.timeout),
+        }));
+    }
+    ensure!(!runs.is_empty(), "no scenario is meant for such a machine; name one to try it");
+    if needs_steer {
+        cargo_build("steer-agent")?;
+    }
+    Ok(runs)
+}
+
+/// Builds what runs in the guest.
+fn cargo_build(package: &str) -> Result<()> {
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--quiet", "--release", "--package", package]);
+    process::run(cargo.current_dir(workspace::root()))
+}
+
+fn guest_program() -> PathBuf {
+    workspace::target().join("release/steer-lab")
+}
+
+impl Run {
+    /// One scenario on the machine given.
+    pub(crate) fn new(scenario: &str, machine: Machine, timeout: Duration) -> Self {
+        Self { scenario: scenario.to_owned(), machine, timeout }
+    }
+
+    /// Boots the machine, shows what it says and prints the verdict.
+    pub(crate) fn run(&self) -> Result<Outcome> {
+        let title = format!("{} on {}", self.scenario, self.machine);
+        println!("-- {title}");
+        let start = Instant::now();
+        let failure = self.boot(start)?.err();
+        let took = start.elapsed();
+        let seconds = took.as_secs_f64();
+        match &failure {
+            None => println!("pass: {title} ({seconds:.1} s)"),
+            Some(reason) => println!("FAIL: {title} ({seconds:.1} s): {reason}"),
+        }
+        Ok(Outcome { title, took, failure })
+    }
+
+    /// Boots the machine and shows what it says. The inner result is the guest's verdict.
+    pub(crate) fn boot(&self, start: Instant) -> Result<Result<(), String>> {
+        let kernel = Kernel::ensure(&self.machine.kernel)?;
+        let logs = machine::logs();
+        fs::create_dir_all(&logs)?;
+        let name = format!("{}-{}-{}", self.scenario, self.machine.nic.name(), self.machine.kernel);
+        let console = logs.join(format!("{name}.console"));
+        let initramfs = workspace::lab().join("initramfs");
+        let arguments = ["init", "--nic", self.machine.nic.name(), &self.scenario];
+        let arguments = arguments.map(str::to_owned);
+        fs::write(&initramfs, initramfs::build(&kernel, &guest_program(), &arguments)?)?;
+        let mut log = File::create(logs.join(format!("{name}.log")))?;
+
+        let mut qemu = self.machine.qemu(&kernel, &initramfs, &console);
+        qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut qemu = qemu.spawn().context("cannot start QEMU")?;
+        let (lines, said) = mpsc::channel();
+        for output in [
+            qemu.stdout.take().map(|it| Box::new(it) as Box<dyn std::io::Read + Send>),
+            qemu.stderr.take().map(|it| Box::new(it) as Box<dyn std::io::Read + Send>),
+        ] {
+            let lines = lines.clone();
+            let output = BufReader::new(output.context("QEMU has no output")?);
+            thread::spawn(move || {
+                for line in output.lines().map_while(Result::ok) {
+                    if lines.send(line).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(lines);
+
+        let mut verdict = None;
+        let give_up = start + self.timeout;
+        let timed_out = loop {
+            match said.recv_timeout(give_up.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    writeln!(log, "{line}")?;
+                    match line.strip_prefix("verdict: ") {
+                        Some(text) => verdict = Some(text.to_owned()),
+                        None => println!("{line}"),
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => break false,
+                Err(RecvTimeoutError::Timeout) => break true,
+            }
+        };
+        if timed_out {
+            qemu.kill().context("cannot end QEMU")?;
+        }
+        qemu.wait()?;
+        Ok(match verdict.as_deref() {
+            Some("pass") => Ok(()),
+            Some(reason) => Err(reason.to_owned()),
+            None if timed_out => {
+                let seconds = self.timeout.as_secs();
+                Err(format!("no verdict within {seconds} s; the console ended with\n{}", end_of(&console)))
+            }
+            None => Err(format!("the guest ended without a verdict; its console:\n{}", end_of(&console))),
+        })
+    }
+}
+
+fn end_of(console: &Path) -> String {
+    let bytes = fs::read(console).unwrap_or_default();
+    process::tail(&String::from_utf8_lossy(&bytes), 25)
+}

@@ -1,0 +1,236 @@
+//! `cargo xtask setup`: everything that building, checking and the lab need, on a Debian machine
+//! that has only rustup's stable Rust, git and root.
+//!
+//! Each thing is looked for first and installed only where it is missing, so a second run changes
+//! nothing. A machine that is not Debian is served as far as it has the tools by itself.
+
+use std::{
+    fmt::Write as _, fs, os::unix::fs::MetadataExt, path::Path, process::Command, time::Instant,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    apt::{self, Apt},
+    bpf::{self, Compiler},
+    kernel::{self, Kernel},
+    process::{self, step},
+    workspace,
+};
+
+/// Programs and the Debian packages that bring them.
+const PROGRAMS: [(&str, &str); 7] = [
+    ("cc", "build-essential"),
+    ("depmod", "kmod"),
+    ("ethtool", "ethtool"),
+    ("ip", "iproute2"),
+    ("setpriv", "util-linux"),
+    ("xz", "xz-utils"),
+    ("zstd", "zstd"),
+];
+
+/// Debian's Rust that keeps up with the browsers' needs, and its `core` for BPF. rustup's Rust
+/// comes first in `PATH` and stays the one for everything else.
+const DEBIAN_RUST: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
+const DEBIAN_CLIPPY: &str = "rust-web-clippy";
+
+const QEMU: &str = "qemu-system-x86_64";
+const QEMU_PACKAGE: &str = "qemu-system-x86";
+
+const BPF_LINKER_VERSION: &str = "0.13.0";
+/// What `rustc-web` is built on; asked of the compiler once it is there.
+const EXPECTED_LLVM: &str = "22";
+
+/// Does what is missing, and says what it does.
+pub(crate) fn setup() -> Result<()> {
+    let start = Instant::now();
+    println!("setup");
+    packages()?;
+    components()?;
+    bpf_linker()?;
+    for series in kernel::DEFAULT {
+        Kernel::ensure(series)?;
+    }
+    let toolchain = bpf::detect().map_err(anyhow::Error::msg)?;
+    println!("  BPF is built with {toolchain}");
+    println!("  complete ({:.1} s)", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Installs the packages that are missing, or says which they are where only root can.
+fn packages() -> Result<()> {
+    let packages = missing_packages();
+    let qemu = !qemu_has_igb();
+    let llvm = missing_llvm();
+    if packages.is_empty() && llvm.is_empty() && !qemu {
+        return Ok(());
+    }
+    if !is_root()? {
+        let all: Vec<String> = packages.into_iter().chain(llvm).collect();
+        bail!(
+            "packages are missing that only root can install.\n{}",
+            advice(&all, qemu)?
+        );
+    }
+    let apt = Apt::machine()?;
+    step("package lists", || apt.update())?;
+    if !packages.is_empty() {
+        step(&packages.join(" "), || apt.install(&packages, None))?;
+    }
+    if qemu {
+        let suite = qemu_suite()?;
+        let packages = [QEMU_PACKAGE.to_owned()];
+        step(QEMU_PACKAGE, || apt.install(&packages, suite.as_deref()))?;
+    }
+    // Asked for again: which LLVM it must be is known once there is a compiler.
+    let llvm = missing_llvm();
+    if !llvm.is_empty() {
+        step(&llvm.join(" "), || apt.install(&llvm, None))?;
+    }
+    Ok(())
+}
+
+/// The commands that root would have to run.
+fn advice(packages: &[String], qemu: bool) -> Result<String> {
+    let mut text = "Run `cargo xtask setup` as root, or let root run:\n".to_owned();
+    if !packages.is_empty() {
+        writeln!(
+            text,
+            "  apt-get install --yes --no-install-recommends {}",
+            packages.join(" ")
+        )?;
+    }
+    if qemu {
+        let suite = qemu_suite()?;
+        let option = suite
+            .as_ref()
+            .map(|suite| format!("--target-release {suite} "));
+        let option = option.unwrap_or_default();
+        writeln!(
+            text,
+            "  apt-get install --yes --no-install-recommends {option}{QEMU_PACKAGE}"
+        )?;
+        if let Some(suite) = suite {
+            writeln!(
+                text,
+                "  (with {suite} in apt's sources: QEMU 8 is the first with an igb)"
+            )?;
+        }
+    }
+    Ok(text)
+}
+
+fn is_root() -> Result<bool> {
+    Ok(fs::metadata("/proc/self")
+        .context("cannot see /proc/self")?
+        .uid()
+        == 0)
+}
+
+fn missing_packages() -> Vec<String> {
+    let absent = PROGRAMS
+        .iter()
+        .filter(|(program, _)| workspace::program(program).is_none());
+    let mut missing: Vec<String> = absent.map(|(_, package)| (*package).to_owned()).collect();
+    if !has_static_busybox() {
+        missing.push("busybox-static".to_owned());
+    }
+    let compiler = bpf::compiler();
+    if compiler.is_none() {
+        missing.extend(DEBIAN_RUST.map(str::to_owned));
+    }
+    if compiler != Some(Compiler::Nightly) && !Path::new(bpf::DEBIAN_CLIPPY).is_file() {
+        missing.push(DEBIAN_CLIPPY.to_owned());
+    }
+    missing
+}
+
+/// What bpf-linker is built from, if it is not there.
+fn missing_llvm() -> Vec<String> {
+    if bpf::linker().is_some() {
+        return Vec::new();
+    }
+    let major = llvm_major().unwrap_or_else(|| EXPECTED_LLVM.to_owned());
+    let packages = [
+        format!("llvm-{major}-dev"),
+        "libzstd-dev".to_owned(),
+        "zlib1g-dev".to_owned(),
+    ];
+    let installed = |package: &String| {
+        let status = ["--show", "--showformat", "${Status}"];
+        let query = process::capture(Command::new("dpkg-query").args(status).arg(package));
+        query.is_ok_and(|status| status.ends_with("ok installed"))
+    };
+    packages
+        .into_iter()
+        .filter(|package| !installed(package))
+        .collect()
+}
+
+/// The LLVM that the BPF compiler writes its bitcode with, and that must read it again.
+fn llvm_major() -> Option<String> {
+    let mut rustc = match bpf::compiler()? {
+        Compiler::Nightly => {
+            let mut rustup = Command::new("rustup");
+            rustup.args(["run", "nightly", "rustc"]);
+            rustup
+        }
+        Compiler::Debian => Command::new(bpf::DEBIAN_RUSTC),
+    };
+    let facts = process::capture(rustc.arg("-vV")).ok()?;
+    let version = facts
+        .lines()
+        .find_map(|line| line.strip_prefix("LLVM version: "))?;
+    version.split('.').next().map(str::to_owned)
+}
+
+fn bpf_linker() -> Result<()> {
+    if bpf::linker().is_some() {
+        return Ok(());
+    }
+    let major = llvm_major().context("the BPF compiler does not say which LLVM it uses")?;
+    let package = format!("bpf-linker@{BPF_LINKER_VERSION}");
+    let mut cargo = Command::new("cargo");
+    cargo
+        .args(["install", "--locked", "--no-default-features", "--features"])
+        .args([&format!("llvm-{major}"), &package])
+        .env("LLVM_PREFIX", format!("/usr/lib/llvm-{major}"))
+        // Built once and kept out of the way of the workspace's own builds.
+        .env("CARGO_TARGET_DIR", workspace::target().join("bpf-linker"));
+    step(&package, || process::capture(&mut cargo))?;
+    Ok(())
+}
+
+/// rustfmt and clippy, which rustup's minimal profile lacks.
+fn components() -> Result<()> {
+    let present =
+        |name: &str| process::capture(Command::new("cargo").args([name, "--version"])).is_ok();
+    if present("fmt") && present("clippy") {
+        return Ok(());
+    }
+    let mut rustup = Command::new("rustup");
+    rustup.args(["component", "add", "rustfmt", "clippy"]);
+    step("rustfmt and clippy", || process::capture(&mut rustup))?;
+    Ok(())
+}
+
+/// Whether there is a busybox that runs without libraries, as the initramfs has none.
+fn has_static_busybox() -> bool {
+    let contents = workspace::program("busybox").and_then(|path| fs::read(path).ok());
+    let interpreter: &[u8] = b"/ld-linux";
+    contents.is_some_and(|elf| {
+        !elf.windows(interpreter.len())
+            .any(|bytes| bytes == interpreter)
+    })
+}
+
+fn qemu_has_igb() -> bool {
+    let help = process::capture(Command::new(QEMU).args(["-device", "igb,help"]));
+    help.is_ok_and(|help| help.contains("igb options"))
+}
+
+/// The suite with a QEMU that emulates an igb, where the release's own does not.
+fn qemu_suite() -> Result<Option<String>> {
+    let codename = apt::codename()?;
+    Ok((codename == "bookworm").then(|| format!("{codename}-backports")))
+}
