@@ -4,8 +4,11 @@
 //! the object; the object carries only small stand-ins for them.
 
 /// Raised with every change of a shared type or of the meaning of a counter. The object carries it
-/// in [`crate::knobs::Knobs::abi`]; the agent refuses an object with another one.
+/// in section [`SECTION`]; the agent refuses an object with another one.
 pub const VERSION: u32 = 1;
+
+/// The object's section that holds [`VERSION`] and nothing else. aya makes a map of it.
+pub const SECTION: &str = ".rodata.abi";
 
 /// Flows that are remembered at a time.
 ///

@@ -41,7 +41,8 @@ pub struct Offsets {
     pub skc_rx_queue_mapping: u32,
     /// `struct sock`: NAPI id of the last packet, 32 bits (`CONFIG_NET_RX_BUSY_POLL`).
     pub sk_napi_id: u32,
-    /// `struct sock`: interface of the cached route, 32 bits; before 5.17 in `struct inet_sock`.
+    /// `struct sock`: interface of the cached route, 32 bits. Before 5.17 it is in `struct inet_sock`,
+    /// outside of what the hook has the type of, and absent here.
     pub sk_rx_dst_ifindex: u32,
     /// `struct sk_buff`: device, a pointer.
     pub skb_dev: u32,
@@ -77,8 +78,6 @@ pub struct Offsets {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Knobs {
-    /// [`crate::abi::VERSION`] of the object, which the agent reads before it writes the rest.
-    pub abi: u32,
     /// 1: log through aya-log. Off, the verifier removes the code.
     pub debug: u32,
     /// 1: flows' queues come from the XDP observer.
@@ -106,7 +105,7 @@ pub struct Config {
 
 const FIELDS: usize = size_of::<Offsets>() / size_of::<u32>();
 const _: () = assert!(FIELDS == 28);
-const _: () = assert!(size_of::<Knobs>() == 7 * 4 + FIELDS * 4);
+const _: () = assert!(size_of::<Knobs>() == 6 * 4 + FIELDS * 4);
 const _: () = assert!(size_of::<Config>() == 4);
 
 plain!(Offsets, Knobs, Config);
@@ -148,7 +147,6 @@ impl Offsets {
 impl Knobs {
     /// What the object carries until the agent sets it: enough to load, and to find nothing.
     pub const UNSET: Self = Self {
-        abi: crate::abi::VERSION,
         debug: 0,
         xdp: 0,
         netns: 0,

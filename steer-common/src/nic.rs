@@ -60,6 +60,8 @@ pub struct NicConfig {
     pub key: [u32; KEY_WORDS],
     /// What enters the hash, by [`TCP4`], [`TCP6`], [`UDP4`], [`UDP6`].
     pub fields: [u8; 4],
+    /// RX queues. Of a NIC with one, a packet that does not name its queue came from that one.
+    pub queues: u32,
 }
 
 /// One RX queue as last seen by the softirq side.
@@ -88,7 +90,7 @@ pub struct Napi {
 
 const _: () = assert!(size_of::<NicKey>() == 8);
 const _: () = assert!(size_of::<NicRef>() == 8);
-const _: () = assert!(size_of::<NicConfig>() == 64);
+const _: () = assert!(size_of::<NicConfig>() == 68);
 const _: () = assert!(size_of::<QueueState>() == 8);
 const _: () = assert!(size_of::<Napi>() == 8);
 

@@ -87,11 +87,18 @@ pub(crate) fn lab(options: &Options) -> Result<()> {
     }
     let runs = select(&scenarios, options)?;
     let outcomes = runs.iter().map(Run::run).collect::<Result<Vec<_>>>()?;
-    let failed = outcomes.iter().filter(|outcome| outcome.failure.is_some()).count();
+    let failed = outcomes
+        .iter()
+        .filter(|outcome| outcome.failure.is_some())
+        .count();
     if outcomes.len() > 1 {
         println!("{} passed, {failed} failed", outcomes.len() - failed);
     }
-    ensure!(failed == 0, "the lab found {failed} of {} runs to fail", outcomes.len());
+    ensure!(
+        failed == 0,
+        "the lab found {failed} of {} runs to fail",
+        outcomes.len()
+    );
     Ok(())
 }
 
@@ -101,7 +108,11 @@ pub(crate) fn scenarios() -> Result<Vec<Scenario>> {
     let table = process::capture(Command::new(guest_program()).arg("list"))?;
     let row = |line: &str| {
         let mut cells = line.split('\t');
-        let mut cell = || cells.next().with_context(|| format!("short row in the table: {line}"));
+        let mut cell = || {
+            cells
+                .next()
+                .with_context(|| format!("short row in the table: {line}"))
+        };
         let (name, needs_steer) = (cell()?.to_owned(), cell()? == "steer");
         let machines = cell()?.split(' ').map(|machine| {
             let (nic, kernel) = machine.split_once('/').context("a machine is NIC/KERNEL")?;
@@ -109,7 +120,12 @@ pub(crate) fn scenarios() -> Result<Vec<Scenario>> {
             Ok((nic, kernel.to_owned()))
         });
         let machines = machines.collect::<Result<_>>()?;
-        Ok(Scenario { name, about: cell()?.to_owned(), needs_steer, machines })
+        Ok(Scenario {
+            name,
+            about: cell()?.to_owned(),
+            needs_steer,
+            machines,
+        })
     };
     table.lines().map(row).collect()
 }
@@ -134,18 +150,28 @@ pub(crate) fn select(scenarios: &[Scenario], options: &Options) -> Result<Vec<Ru
         let mut machines: Vec<_> = scenario.machines.iter().filter(chosen).cloned().collect();
         // A scenario asked for by name runs wherever one wants to see it.
         if machines.is_empty() && !options.scenarios.is_empty() {
-            let (nic, kernel) = scenario.machines.last().context("a scenario has machines")?;
+            let (nic, kernel) = scenario
+                .machines
+                .last()
+                .context("a scenario has machines")?;
             let kernel = options.kernel.clone().unwrap_or_else(|| kernel.clone());
             machines.push((options.nic.unwrap_or(*nic), kernel));
         }
         needs_steer |= scenario.needs_steer && !machines.is_empty();
         runs.extend(machines.into_iter().map(|(nic, kernel)| Run {
             scenario: scenario.name.clone(),
-            machine: Machine { kernel, nic, topology: Topology::flat(options.cpus) },
+            machine: Machine {
+                kernel,
+                nic,
+                topology: Topology::flat(options.cpus),
+            },
             timeout: Duration::from_secs(options.timeout),
         }));
     }
-    ensure!(!runs.is_empty(), "no scenario is meant for such a machine; name one to try it");
+    ensure!(
+        !runs.is_empty(),
+        "no scenario is meant for such a machine; name one to try it"
+    );
     if needs_steer {
         cargo_build("steer-agent")?;
     }
@@ -166,7 +192,11 @@ fn guest_program() -> PathBuf {
 impl Run {
     /// One scenario on the machine given.
     pub(crate) fn new(scenario: &str, machine: Machine, timeout: Duration) -> Self {
-        Self { scenario: scenario.to_owned(), machine, timeout }
+        Self {
+            scenario: scenario.to_owned(),
+            machine,
+            timeout,
+        }
     }
 
     /// Boots the machine, shows what it says and prints the verdict.
@@ -181,7 +211,11 @@ impl Run {
             None => println!("pass: {title} ({seconds:.1} s)"),
             Some(reason) => println!("FAIL: {title} ({seconds:.1} s): {reason}"),
         }
-        Ok(Outcome { title, took, failure })
+        Ok(Outcome {
+            title,
+            took,
+            failure,
+        })
     }
 
     /// Boots the machine and shows what it says. The inner result is the guest's verdict.
@@ -189,21 +223,35 @@ impl Run {
         let kernel = Kernel::ensure(&self.machine.kernel)?;
         let logs = machine::logs();
         fs::create_dir_all(&logs)?;
-        let name = format!("{}-{}-{}", self.scenario, self.machine.nic.name(), self.machine.kernel);
+        let name = format!(
+            "{}-{}-{}",
+            self.scenario,
+            self.machine.nic.name(),
+            self.machine.kernel
+        );
         let console = logs.join(format!("{name}.console"));
         let initramfs = workspace::lab().join("initramfs");
         let arguments = ["init", "--nic", self.machine.nic.name(), &self.scenario];
         let arguments = arguments.map(str::to_owned);
-        fs::write(&initramfs, initramfs::build(&kernel, &guest_program(), &arguments)?)?;
+        fs::write(
+            &initramfs,
+            initramfs::build(&kernel, &guest_program(), &arguments)?,
+        )?;
         let mut log = File::create(logs.join(format!("{name}.log")))?;
 
         let mut qemu = self.machine.qemu(&kernel, &initramfs, &console);
-        qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        qemu.stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut qemu = qemu.spawn().context("cannot start QEMU")?;
         let (lines, said) = mpsc::channel();
         for output in [
-            qemu.stdout.take().map(|it| Box::new(it) as Box<dyn std::io::Read + Send>),
-            qemu.stderr.take().map(|it| Box::new(it) as Box<dyn std::io::Read + Send>),
+            qemu.stdout
+                .take()
+                .map(|it| Box::new(it) as Box<dyn std::io::Read + Send>),
+            qemu.stderr
+                .take()
+                .map(|it| Box::new(it) as Box<dyn std::io::Read + Send>),
         ] {
             let lines = lines.clone();
             let output = BufReader::new(output.context("QEMU has no output")?);
@@ -241,9 +289,15 @@ impl Run {
             Some(reason) => Err(reason.to_owned()),
             None if timed_out => {
                 let seconds = self.timeout.as_secs();
-                Err(format!("no verdict within {seconds} s; the console ended with\n{}", end_of(&console)))
+                Err(format!(
+                    "no verdict within {seconds} s; the console ended with\n{}",
+                    end_of(&console)
+                ))
             }
-            None => Err(format!("the guest ended without a verdict; its console:\n{}", end_of(&console))),
+            None => Err(format!(
+                "the guest ended without a verdict; its console:\n{}",
+                end_of(&console)
+            )),
         })
     }
 }

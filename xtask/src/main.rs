@@ -5,7 +5,10 @@
 
 mod apt;
 mod bpf;
+mod initramfs;
 mod kernel;
+mod lab;
+mod machine;
 mod process;
 mod setup;
 mod workspace;
@@ -26,11 +29,14 @@ struct Arguments {
 enum Task {
     /// Install what building and testing need, where it is missing.
     Setup,
+    /// Run scenarios in machines with emulated NICs.
+    Lab(lab::Options),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Setup => setup::setup(),
+        Task::Lab(options) => lab::lab(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

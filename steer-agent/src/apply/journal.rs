@@ -207,6 +207,21 @@ impl Journal {
         self.save(record)
     }
 
+    /// Writes as much as a journal takes beside it, syncs, and takes that away again: a full or
+    /// read-only place is noticed before the first plan, not at it.
+    pub fn prove_writable(&mut self) -> Result<(), JournalError> {
+        const TRIAL_BYTES: usize = 64 << 10;
+        let trial = beside(&self.path, TEMPORARY);
+        if let Some(parent) = self.path.parent() {
+            fs::create_dir_all(parent).map_err(|source| unwritable(parent, source))?;
+        }
+        let outcome = File::create(&trial)
+            .and_then(|mut file| file.write_all(&[0; TRIAL_BYTES]).and_then(|()| file.sync_all()));
+        // It is removed whatever came of it; that this fails too is no news.
+        let _ = fs::remove_file(&trial);
+        outcome.map_err(|source| unwritable(&self.path, source))
+    }
+
     /// Forgets `targets`, which are back at their original values. With none left the file goes.
     pub fn forget(&mut self, targets: &[Target]) -> Result<(), JournalError> {
         let mut record = self.record.clone();

@@ -43,6 +43,45 @@ impl Restoration {
     pub fn complete(&self) -> bool {
         self.foreign.is_empty() && self.failed.is_empty()
     }
+
+    /// What was done to `nic`, in one line.
+    #[must_use]
+    pub fn describe(&self, nic: &str) -> String {
+        if let Some((why, aside)) = &self.stale {
+            return format!("{nic}: the journal does not apply: {why}; moved to {}", aside.display());
+        }
+        let mut text = format!("{nic}: restored {}", counted(&self.restored));
+        if !self.already.is_empty() {
+            text += &format!("; already as before: {}", counted(&self.already));
+        }
+        let open = self.foreign.len() + self.failed.len();
+        if open > 0 {
+            text += &format!("; {open} not restored, the journal keeps them");
+        }
+        text
+    }
+}
+
+fn counted(targets: &[Target]) -> String {
+    let (mut tables, mut irqs, mut xps) = (0, 0, 0);
+    for target in targets {
+        match target {
+            Target::Table => tables += 1,
+            Target::IrqAffinity { .. } => irqs += 1,
+            Target::Xps { .. } => xps += 1,
+        }
+    }
+    let mut parts = Vec::new();
+    if tables > 0 {
+        parts.push("the indirection table".to_owned());
+    }
+    if irqs > 0 {
+        parts.push(format!("{irqs} IRQ affinities"));
+    }
+    if xps > 0 {
+        parts.push(format!("{xps} XPS maps"));
+    }
+    if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") }
 }
 
 /// Why nothing was restored at all.

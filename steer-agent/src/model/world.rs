@@ -415,3 +415,6 @@ fn estimate_load(
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

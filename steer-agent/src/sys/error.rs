@@ -95,7 +95,7 @@ impl SysError {
     /// The kernel or the driver lacks the operation: to be read as "absent", not as a failure.
     #[must_use]
     pub fn is_unsupported(&self) -> bool {
-        matches!(self.errno(), Some(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOTTY))
+        self.errno().is_some_and(means_unsupported)
     }
 
     /// The device is not there any more. `ENOENT` does not count: sysfs also answers it for an
@@ -152,7 +152,7 @@ impl SysError {
             Errno::NODEV | Errno::NXIO => {
                 "there is no such interface (any more): `ip link` lists those that exist"
             }
-            Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOTTY => "the driver does not offer this",
+            errno if means_unsupported(errno) => "the driver does not offer this",
             Errno::BUSY => {
                 "it is held by a reset, by RDMA or by flow rules: try again, or release it first"
             }
@@ -184,6 +184,16 @@ impl fmt::Display for SysError {
             None => Ok(()),
         }
     }
+}
+
+/// `ENOTSUPP` (include/linux/errno.h) is not meant for user space, and some drivers return it
+/// nevertheless.
+const ENOTSUPP: i32 = 524;
+
+/// Whether an errno says that there is no such operation.
+pub(super) fn means_unsupported(errno: Errno) -> bool {
+    matches!(errno, Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOTTY)
+        || errno.raw_os_error() == ENOTSUPP
 }
 
 #[cfg(test)]

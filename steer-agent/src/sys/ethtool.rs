@@ -14,9 +14,11 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use super::SysError;
+use super::error::means_unsupported;
 use super::raw::{self, command};
 use crate::model::{Channels, Coalesced, HashFields, QueueId};
 pub use wire::RssConfig;
+pub(super) use wire::{hash_function, queues};
 
 /// How often a two-part read is tried again when the device's sizes change in between.
 const ATTEMPTS: u32 = 3;
@@ -45,7 +47,7 @@ impl Ethtool {
     ) -> Result<Option<Vec<u8>>, SysError> {
         match raw::ethtool(self.socket.as_fd(), nic, &mut request) {
             Ok(()) => Ok(Some(request)),
-            Err(Errno::OPNOTSUPP) => Ok(None),
+            Err(errno) if means_unsupported(errno) => Ok(None),
             Err(errno) => Err(SysError::new(call, nic, errno)),
         }
     }

@@ -4,7 +4,7 @@
 //! ```text
 //! Port         what apply may ask for        port.rs
 //!  |- Machine      the running one               machine.rs
-//!  |   |- ethtool      ioctl, every kernel           ethtool.rs, over ioctl.rs (the unsafe call)
+//!  |   |- ethtool      ioctl, every kernel           ethtool.rs, over raw.rs (the unsafe calls)
 //!  |   |- ethnl        netlink, where it answers     ethnl.rs, over netlink.rs
 //!  |   |- irq, queues  files of interrupts, queues   irq.rs, queues.rs, over root.rs
 //!  |- FakeMachine  the one of the tests          fake.rs
@@ -13,11 +13,21 @@
 //! Every failure is a [`SysError`] that names call, object, value and errno. Nothing here decides.
 
 mod error;
+pub mod ethnl;
+pub mod ethtool;
 #[cfg(any(test, feature = "testkit"))]
 pub mod fake;
+pub mod irq;
+mod machine;
+mod netlink;
 mod port;
+pub mod queues;
+mod raw;
 pub mod root;
 
 pub use error::SysError;
+pub use ethnl::Ethnl;
+pub use ethtool::Ethtool;
+pub use machine::Machine;
 pub use port::{DeviceId, Port};
 pub use root::Root;

@@ -161,7 +161,7 @@ mod tests {
             assert_eq!(ethtool(socket().as_fd(), name, &mut buffer), Err(Errno::NODEV), "{name}");
         }
         assert_eq!(ethtool(socket().as_fd(), "lo", &mut buffer), Err(Errno::OPNOTSUPP));
-        assert_eq!(enable_extended_ack(socket().as_fd()), Err(Errno::OPNOTSUPP));
+        assert_eq!(enable_extended_ack(socket().as_fd()), Err(Errno::NOPROTOOPT));
     }
 
     proptest! {

@@ -109,7 +109,7 @@ fn rxnfc_data(mut answer: &[u8]) -> Option<u64> {
 /// `struct ethtool_coalesce`: `rx_coalesce_usecs` is its second word, `use_adaptive_rx_coalesce`
 /// its eleventh.
 pub(super) fn coalesce(answer: &[u8]) -> Option<Coalesced> {
-    let mut word = |index: usize| answer.get(index * 4..)?.try_get_u32_ne().ok();
+    let word = |index: usize| answer.get(index * 4..)?.try_get_u32_ne().ok();
     Some(Coalesced { rx_us: word(1)?, adaptive_rx: word(10)? != 0 })
 }
 

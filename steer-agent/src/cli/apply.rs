@@ -1,0 +1,68 @@
+//! `steer apply`: observe, plan, write once, check.
+
+use super::args::ApplyArgs;
+use super::output::{note, print, print_line};
+use super::select::for_writing;
+use super::{Exit, Settings};
+use crate::model::World;
+use crate::observe::Watch;
+use crate::plan::{self, Pace};
+use crate::report::{NicState, text};
+use crate::run::steered::{Hand, Steered};
+use crate::sys::Machine;
+
+pub(super) fn apply(args: &ApplyArgs, settings: &Settings) -> anyhow::Result<Exit> {
+    let machine = Machine::new();
+    let nics = for_writing(&machine, &args.interfaces)?;
+    let say = |line: &str| {
+        if let Err(error) = print_line(line) {
+            log::warn!("cannot write to standard output: {error}");
+        }
+    };
+    let mut steered = Vec::new();
+    for nic in &nics {
+        steered.push(Steered::begin(nic, &machine, &settings.state_dir, false, &say)?);
+    }
+    let mut watch = Watch::start(machine.clone(), &nics, args.observer.resolve())?;
+    let hand = Hand { port: &machine, policy: &settings.policy, say: &say };
+
+    note(&format!("observing for {:?}", args.window));
+    let first = watch.sample()?;
+    std::thread::sleep(args.window);
+    let world = World::between(&first, &watch.sample()?, first.at_ns);
+    let mut wrote = false;
+    for one in &mut steered {
+        let Some(nic) = world.nics.iter().find(|nic| nic.nic.name == one.name()) else { continue };
+        let softirq = world.softirq_share.as_deref();
+        let plan = plan::plan(nic, &world.topology, softirq, &settings.policy, Pace::First);
+        print(&text::plan(&plan))?;
+        if !plan.is_empty() {
+            one.correct(nic, &plan, &hand);
+            wrote |= one.is_waiting();
+        }
+    }
+    if !wrote {
+        let failed = steered.iter().any(|one| one.has_just_written());
+        return Ok(if failed { Exit::Failed } else { Exit::NotMet });
+    }
+
+    // What is in flight drains, then a whole window shows the effect.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    note(&format!("written; checking for {:?}", args.window));
+    let first = watch.sample()?;
+    std::thread::sleep(args.window);
+    let world = World::between(&first, &watch.sample()?, first.at_ns);
+    let mut exit = Exit::Done;
+    for one in &mut steered {
+        let Some(nic) = world.nics.iter().find(|nic| nic.nic.name == one.name()) else { continue };
+        one.judge(nic, &hand);
+        if let (NicState::Observing | NicState::Contested, Some(why)) = one.state() {
+            note(&format!("{}: {why}", one.name()));
+            exit = Exit::Failed;
+        }
+    }
+    if exit == Exit::Done {
+        print_line("`steer restore` puts everything back")?;
+    }
+    Ok(exit)
+}

@@ -1,0 +1,81 @@
+//! `steer doctor`: what this host and its NICs can do, what is missing and what fights.
+
+use super::Exit;
+use super::args::DoctorArgs;
+use super::output::{print, print_json};
+use super::select::{Selected, all, for_reading};
+use crate::model::Nic;
+use crate::observe::{Observer, Watch, host, probe};
+use crate::report::doctor::{self, Finding, Level};
+use crate::sys::Machine;
+
+pub(super) fn doctor(args: &DoctorArgs) -> anyhow::Result<Exit> {
+    let machine = Machine::new();
+    let facts = probe::facts(&machine);
+    let topology = host::topology(machine.root())?;
+    let selected = if args.interfaces.is_empty() {
+        all(&machine)?
+    } else {
+        for_reading(&machine, &args.interfaces)?
+    };
+    let mut findings = doctor::host(&facts, &topology);
+    let able: Vec<Nic> = selected
+        .iter()
+        .filter(|selected| selected.why_not.is_none())
+        .map(|selected| selected.nic.clone())
+        .collect();
+    if facts.btf.yes() && facts.may_trace.yes() {
+        findings.extend(programs(&machine, &able));
+    }
+    if selected.is_empty() {
+        findings.push(Finding {
+            level: Level::Fail,
+            subject: "host".to_owned(),
+            found: "there is no NIC with hardware behind it".to_owned(),
+            consequence: "nothing can be steered here".to_owned(),
+        });
+    }
+    for Selected { nic, why_not } in &selected {
+        findings.extend(doctor::nic(nic, why_not.as_deref(), &facts, &topology));
+    }
+    if args.json {
+        print_json(&findings)?;
+    } else {
+        print(&doctor::text(&findings))?;
+    }
+    let failed = findings.iter().any(|finding| finding.level == Level::Fail);
+    Ok(if failed || able.is_empty() { Exit::NotMet } else { Exit::Done })
+}
+
+/// Loads the kernel side for a moment and says what became of each program.
+fn programs(machine: &Machine, nics: &[Nic]) -> Vec<Finding> {
+    let finding = |level, found: String, consequence: &str| Finding {
+        level,
+        subject: "host".to_owned(),
+        found,
+        consequence: consequence.to_owned(),
+    };
+    match Watch::start(machine.clone(), nics, Observer::Tracing) {
+        Ok(watch) => watch
+            .programs()
+            .into_iter()
+            .map(|program| match program.attached.why() {
+                None => finding(
+                    Level::Ok,
+                    format!("{} attaches to {}", program.name, program.hook),
+                    "loaded, passed by the verifier, attached and detached again just now",
+                ),
+                Some(why) => finding(
+                    Level::Note,
+                    format!("{} does not attach to {}: {why}", program.name, program.hook),
+                    program.without,
+                ),
+            })
+            .collect(),
+        Err(error) => vec![finding(
+            Level::Fail,
+            format!("the kernel side does not start: {error:#}"),
+            "flows cannot be observed: status, plan, apply and run do not work",
+        )],
+    }
+}

@@ -1,0 +1,29 @@
+//! The command line: arguments to settings to one stage or several, and an exit code.
+
+mod apply;
+pub mod args;
+mod doctor;
+mod output;
+mod plan;
+mod restore;
+mod run;
+mod select;
+mod settings;
+mod status;
+
+use args::{Args, Command};
+pub use output::Exit;
+pub use settings::Settings;
+
+/// Does what `args` say.
+pub fn execute(args: &Args) -> anyhow::Result<Exit> {
+    let settings = Settings::resolve(&args.common)?;
+    match &args.command {
+        Command::Doctor(args) => doctor::doctor(args),
+        Command::Status(args) => status::status(args, &settings),
+        Command::Plan(args) => plan::plan(args, &settings),
+        Command::Apply(args) => apply::apply(args, &settings),
+        Command::Run(args) => run::run(args, &settings),
+        Command::Restore(args) => restore::restore(args, &settings),
+    }
+}

@@ -1,0 +1,48 @@
+//! `steer plan`: what would be written, and why. Writes nothing.
+
+use super::args::PlanArgs;
+use super::output::{note, print, print_json};
+use super::select::{Selected, for_reading, steerable};
+use super::{Exit, Settings};
+use crate::model::World;
+use crate::observe::Watch;
+use crate::plan::{self, Pace, Plan};
+use crate::report::text;
+use crate::sys::Machine;
+
+pub(super) fn plan(args: &PlanArgs, settings: &Settings) -> anyhow::Result<Exit> {
+    let machine = Machine::new();
+    let selected = for_reading(&machine, &args.interfaces)?;
+    if selected.is_empty() {
+        note(&steerable(&machine)?);
+        return Ok(Exit::NotMet);
+    }
+    let mut plans = Vec::new();
+    let mut nics = Vec::new();
+    for Selected { nic, why_not } in selected {
+        match why_not {
+            None => nics.push(nic),
+            Some(why) => plans.push(Plan { nic: nic.name, reasons: vec![why], ..Plan::default() }),
+        }
+    }
+    if !nics.is_empty() {
+        let mut watch = Watch::start(machine, &nics, args.observer.resolve())?;
+        let first = watch.sample()?;
+        note(&format!("observing for {:?}; nothing is written", args.window));
+        std::thread::sleep(args.window);
+        let world = World::between(&first, &watch.sample()?, first.at_ns);
+        plans.extend(world.nics.iter().map(|nic| {
+            let softirq = world.softirq_share.as_deref();
+            plan::plan(nic, &world.topology, softirq, &settings.policy, Pace::First)
+        }));
+    }
+    if args.json {
+        print_json(&plans)?;
+    } else {
+        for plan in &plans {
+            print(&text::plan(plan))?;
+        }
+    }
+    let nothing = plans.iter().all(Plan::is_empty);
+    Ok(if nothing { Exit::NotMet } else { Exit::Done })
+}

@@ -1,0 +1,99 @@
+//! Names on the command line to NICs. A bond stands for its members.
+
+use anyhow::{Context as _, bail};
+
+use crate::model::Nic;
+use crate::observe::nic;
+use crate::sys::Machine;
+
+/// A NIC that was named or found, with the reason why it cannot be steered, if so.
+pub(super) struct Selected {
+    pub(super) nic: Nic,
+    pub(super) why_not: Option<String>,
+}
+
+/// For commands that only look: the named interfaces, or all that can be steered.
+pub(super) fn for_reading(machine: &Machine, names: &[String]) -> anyhow::Result<Vec<Selected>> {
+    if !names.is_empty() {
+        return named(machine, names);
+    }
+    Ok(all(machine)?.into_iter().filter(|selected| selected.why_not.is_none()).collect())
+}
+
+/// For commands that write: only what was named, and only what can be steered.
+pub(super) fn for_writing(machine: &Machine, names: &[String]) -> anyhow::Result<Vec<Nic>> {
+    if names.is_empty() {
+        bail!("name the interface that may be written to; {}", steerable(machine)?);
+    }
+    let mut nics = Vec::new();
+    for Selected { nic, why_not } in named(machine, names)? {
+        if let Some(why) = why_not {
+            bail!("{} cannot be steered: {why}; nothing was changed", nic.name);
+        }
+        nics.push(nic);
+    }
+    Ok(nics)
+}
+
+/// Every interface with hardware behind it.
+pub(super) fn all(machine: &Machine) -> anyhow::Result<Vec<Selected>> {
+    let mut selected = Vec::new();
+    for name in nic::list(machine).context("cannot list the interfaces")? {
+        // One that vanishes between the listing and the look was not there.
+        if let Ok(nic) = nic::read(machine, &name)
+            && nic.bus.is_some()
+        {
+            selected.push(select(nic));
+        }
+    }
+    Ok(selected)
+}
+
+/// A sentence that lists what could be steered here.
+pub(super) fn steerable(machine: &Machine) -> anyhow::Result<String> {
+    let all = all(machine)?;
+    let names: Vec<&str> = all
+        .iter()
+        .filter(|selected| selected.why_not.is_none())
+        .map(|selected| selected.nic.name.as_str())
+        .collect();
+    if !names.is_empty() {
+        return Ok(format!("steerable here: {}", names.join(", ")));
+    }
+    let reasons: Vec<String> = all
+        .iter()
+        .map(|selected| {
+            format!("{}: {}", selected.nic.name, selected.why_not.as_deref().unwrap_or(""))
+        })
+        .collect();
+    Ok(if reasons.is_empty() {
+        "there is no NIC here that can be steered".to_owned()
+    } else {
+        format!("no NIC here can be steered ({})", reasons.join("; "))
+    })
+}
+
+fn named(machine: &Machine, names: &[String]) -> anyhow::Result<Vec<Selected>> {
+    let mut selected: Vec<Selected> = Vec::new();
+    for name in names {
+        let members = nic::members(machine, name);
+        let expanded = if members.is_empty() { vec![name.clone()] } else { members };
+        for name in expanded {
+            if selected.iter().any(|known| known.nic.name == name) {
+                continue;
+            }
+            match nic::read(machine, &name) {
+                Ok(nic) => selected.push(select(nic)),
+                Err(error) if error.is_gone() => {
+                    bail!("there is no interface `{name}`; {}", steerable(machine)?)
+                }
+                Err(error) => return Err(error).with_context(|| format!("cannot look at {name}")),
+            }
+        }
+    }
+    Ok(selected)
+}
+
+fn select(nic: Nic) -> Selected {
+    Selected { why_not: nic::why_not_steerable(&nic), nic }
+}

@@ -1,0 +1,9 @@
+//! What people and scripts are shown.
+
+pub mod doctor;
+mod number;
+pub mod socket;
+mod status;
+pub mod text;
+
+pub use status::{FlowReport, NicState, NicStatus, Source, Status};

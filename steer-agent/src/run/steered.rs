@@ -1,0 +1,372 @@
+//! One NIC that may be written: its ownership, its journal, and what is done to it window by window.
+
+use std::collections::VecDeque;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+
+use crate::apply::verify::{Promise, Verdict};
+use crate::apply::{self, Contest, Journal, Receipt, Restoration, Trust, read};
+use crate::model::{MappingVerdict, Nic, NicWorld, World};
+use crate::plan::{self, Pace, Plan};
+use crate::policy::Policy;
+use crate::report::{NicState, NicStatus, text};
+use crate::sys::owner::{Claim, Owner, claim};
+use crate::sys::{Machine, Port};
+
+/// Lines of history that `status` shows.
+const HISTORY: usize = 8;
+/// Windows to wait for a queue to follow its interrupt before that is taken as the state of things.
+const PATIENCE: u32 = 10;
+/// Windows of rest after harm was taken back; doubled with every further time, up to 64-fold.
+const REST: u32 = 60;
+
+/// What a window is acted on with.
+#[derive(Clone, Copy)]
+pub struct Hand<'a> {
+    /// The door to the hardware.
+    pub port: &'a dyn Port,
+    /// Thresholds of the planner.
+    pub policy: &'a Policy,
+    /// Tells the operator.
+    pub say: &'a dyn Fn(&str),
+}
+
+/// A change whose effect is still to be judged.
+#[derive(Debug)]
+struct Waiting {
+    promise: Promise,
+    windows: u32,
+}
+
+/// One NIC that may be written.
+#[derive(Debug)]
+pub struct Steered {
+    name: String,
+    _owner: Option<Owner>,
+    journal: Journal,
+    dry_run: bool,
+    state: NicState,
+    reason: Option<String>,
+    history: VecDeque<String>,
+    waiting: Option<Waiting>,
+    just_written: bool,
+    /// The next window has both old and new settings in it and is not to be judged by.
+    settling: bool,
+    pace: Pace,
+    rest: u32,
+    harms: u32,
+    last_said: Option<Plan>,
+}
+
+impl Steered {
+    /// Takes ownership of `nic` and opens its journal. Writes nothing to the NIC. A journal that a
+    /// killed steer left is taken over, so that what it holds is what is restored in the end.
+    pub fn begin(
+        nic: &Nic,
+        machine: &Machine,
+        state_dir: &Path,
+        dry_run: bool,
+        say: &dyn Fn(&str),
+    ) -> anyhow::Result<Self> {
+        let name = &nic.name;
+        let owner = if dry_run { None } else { Some(own(nic)?) };
+        let device = machine.identity(name)?;
+        let boot_id = machine.boot_id()?;
+        let mut journal = match Journal::load(state_dir, name)? {
+            None => Journal::new(state_dir, name, device.clone(), boot_id.clone()),
+            Some(journal) if dry_run => journal,
+            Some(old) if old.record().boot_id != boot_id || old.record().device != device => {
+                let aside = old.set_aside()?;
+                say(&format!(
+                    "{name}: an old journal of another boot or device was moved to {}",
+                    aside.display()
+                ));
+                Journal::new(state_dir, name, device, boot_id)
+            }
+            Some(journal) => {
+                say(&format!(
+                    "{name}: taking over the journal of process {}, which holds the settings from \
+                     before it",
+                    journal.record().pid
+                ));
+                journal
+            }
+        };
+        if let Some(contest) = contests(&journal, machine).into_iter().next() {
+            bail!(
+                "{name}: {contest}; `steer restore {name} --force` puts the old value back, then \
+                 start again"
+            );
+        }
+        if !dry_run {
+            journal.prove_writable().context("nothing was changed")?;
+        }
+        Ok(Self {
+            name: name.clone(),
+            _owner: owner,
+            journal,
+            dry_run,
+            state: NicState::Observing,
+            reason: Some("the first window is not over yet".to_owned()),
+            history: VecDeque::new(),
+            waiting: None,
+            just_written: false,
+            settling: false,
+            pace: Pace::First,
+            rest: 0,
+            harms: 0,
+            last_said: None,
+        })
+    }
+
+    /// Name of the interface.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether the last window ended with a write.
+    #[must_use]
+    pub fn has_just_written(&self) -> bool {
+        self.just_written
+    }
+
+    /// Whether a change is still to be judged.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// State and its reason.
+    #[must_use]
+    pub fn state(&self) -> (NicState, Option<&str>) {
+        (self.state, self.reason.as_deref())
+    }
+
+    /// The part of the status document for this NIC.
+    #[must_use]
+    pub fn status(&self, world: &World, nic: &NicWorld, plan: &Plan) -> NicStatus {
+        let mut status = NicStatus::new(world, nic, plan, self.state, self.reason.clone());
+        status.history = self.history.iter().cloned().collect();
+        status
+    }
+
+    /// Acts on one window: judges what was done, then corrects. Returns the plan that was made.
+    pub fn tick(&mut self, world: &World, nic: &NicWorld, hand: &Hand<'_>) -> Plan {
+        self.just_written = false;
+        let softirq = world.softirq_share.as_deref();
+        let plan = plan::plan(nic, &world.topology, softirq, hand.policy, self.pace);
+        if std::mem::take(&mut self.settling) {
+            return plan;
+        }
+        if !nic.nic.up {
+            self.set(NicState::Observing, "the interface is down", hand);
+            return plan;
+        }
+        if let Some(contest) = contests(&self.journal, hand.port).into_iter().next() {
+            self.waiting = None;
+            self.set(NicState::Contested, &format!("{contest}; steer writes no more"), hand);
+            return plan;
+        }
+        self.judge(nic, hand);
+        if self.rest > 0 {
+            self.rest -= 1;
+            return plan;
+        }
+        match nic.mapping.verdict() {
+            MappingVerdict::Verified if self.just_written => {}
+            MappingVerdict::Verified => self.correct(nic, &plan, hand),
+            MappingVerdict::Unverified => {
+                let reason = format!("mapping unverified: {}", nic.mapping.evidence());
+                self.set(NicState::Unverified, &reason, hand);
+            }
+            MappingVerdict::TooFewFlows => {
+                if self.state != NicState::Steering {
+                    self.state = NicState::Observing;
+                }
+                self.reason = plan.reasons.first().cloned();
+            }
+        }
+        plan
+    }
+
+    /// Writes what `plan` says, or says what it would write.
+    pub fn correct(&mut self, nic: &NicWorld, plan: &Plan, hand: &Hand<'_>) {
+        if self.dry_run {
+            self.state = NicState::Observing;
+            self.reason = Some("dry run: nothing is written".to_owned());
+            if self.last_said.as_ref().is_none_or(|said| said.steps != plan.steps) {
+                (hand.say)(text::plan(plan).trim_end());
+                self.last_said = Some(plan.clone());
+            }
+            return;
+        }
+        if self.state != NicState::Steering {
+            let text = format!("{}: steering; mapping verified: {}", self.name, nic.mapping.evidence());
+            (hand.say)(&text);
+            self.state = NicState::Steering;
+        }
+        self.reason = plan.reasons.first().cloned();
+        if plan.is_empty() || self.waiting.is_some() {
+            return;
+        }
+        let receipt = match apply::apply(&self.name, &plan.steps, hand.port, &mut self.journal) {
+            Ok(receipt) => receipt,
+            Err(error) => {
+                self.rest = REST;
+                self.set(NicState::Observing, &error.to_string(), hand);
+                return;
+            }
+        };
+        self.just_written = !receipt.done.is_empty() || receipt.failed.is_some();
+        self.settling = self.just_written;
+        if let Some(contest) = receipt.contested.first() {
+            self.set(NicState::Contested, &contest.to_string(), hand);
+            return;
+        }
+        if receipt.failed.is_some() {
+            self.report_failure(&receipt, hand);
+            return;
+        }
+        self.pace = Pace::Steady;
+        let share = |share: Option<f64>| share.map_or(0.0, |share| share * 100.0);
+        self.remember(
+            &format!(
+                "wrote {} settings, {} buckets moved: aligned {:.1} %, planned {:.1} %",
+                receipt.done.len(),
+                plan.buckets_moved(),
+                share(plan.share_now),
+                share(plan.share_planned)
+            ),
+            hand,
+        );
+        let promise = Promise::new(receipt.done, nic, plan.share_planned);
+        self.waiting = Some(Waiting { promise, windows: 0 });
+    }
+
+    /// Judges the change that waits, if any; harm is taken back.
+    pub fn judge(&mut self, nic: &NicWorld, hand: &Hand<'_>) {
+        let Some(mut waiting) = self.waiting.take() else { return };
+        waiting.windows += 1;
+        match waiting.promise.judge(nic) {
+            Verdict::Keep { share } => {
+                let text = share.map_or("unknown".to_owned(), |share| format!("{:.1} %", share * 100.0));
+                self.remember(&format!("verified: aligned {text}"), hand);
+                self.harms = 0;
+            }
+            Verdict::Pending(why) if waiting.windows < PATIENCE => {
+                self.reason = Some(format!("pending: {why}"));
+                self.waiting = Some(waiting);
+            }
+            Verdict::Pending(why) => {
+                self.remember(&format!("still pending after {PATIENCE} windows: {why}"), hand);
+            }
+            Verdict::TakeBack(why) => {
+                let mut receipt = Receipt::default();
+                apply::take_back(&self.name, &waiting.promise.changes, hand.port, &mut receipt);
+                self.just_written = true;
+                self.settling = true;
+                self.rest = REST << self.harms.min(6);
+                self.harms += 1;
+                let mut text = format!("taken back: {why}");
+                for failure in &receipt.not_taken_back {
+                    text += &format!("; could not take back {failure}");
+                }
+                self.set(NicState::Observing, &text, hand);
+            }
+        }
+    }
+
+    /// Ends it: puts everything back if `restore`. False where something could not be put back.
+    #[must_use]
+    pub fn finish(self, port: &dyn Port, restore: bool, say: &dyn Fn(&str)) -> bool {
+        let name = self.name;
+        if self.dry_run || self.journal.record().entries.is_empty() {
+            say(&format!("{name}: nothing was changed"));
+            return true;
+        }
+        if !restore {
+            say(&format!("{name}: left as corrected; `steer restore {name}` puts it back"));
+            return true;
+        }
+        match apply::restore(self.journal, port, Trust::OwnOnly) {
+            Ok(outcome) => {
+                say(&outcome.describe(&name));
+                for line in complaints(&outcome) {
+                    say(&format!("{name}: {line}"));
+                }
+                outcome.complete()
+            }
+            Err(error) => {
+                say(&format!("{name}: not restored: {error}"));
+                false
+            }
+        }
+    }
+
+    fn report_failure(&mut self, receipt: &Receipt, hand: &Hand<'_>) {
+        let why = receipt.failed.as_ref().map(ToString::to_string).unwrap_or_default();
+        let mut text = format!("a write failed and all was taken back: {why}");
+        for failure in &receipt.not_taken_back {
+            text += &format!("; could not take back {failure}");
+        }
+        self.rest = REST << self.harms.min(6);
+        self.harms += 1;
+        self.set(NicState::Observing, &text, hand);
+    }
+
+    /// Enters a state, and says so if it or its reason is new.
+    fn set(&mut self, state: NicState, reason: &str, hand: &Hand<'_>) {
+        let changed = self.state != state;
+        self.state = state;
+        self.reason = Some(reason.to_owned());
+        if changed || self.just_written {
+            self.remember(&format!("{}: {reason}", state.name()), hand);
+        }
+    }
+
+    fn remember(&mut self, line: &str, hand: &Hand<'_>) {
+        (hand.say)(&format!("{}: {line}", self.name));
+        if self.history.len() == HISTORY {
+            self.history.pop_front();
+        }
+        self.history.push_back(line.to_owned());
+    }
+}
+
+/// What a restoration left undone, a sentence each.
+pub fn complaints(outcome: &Restoration) -> Vec<String> {
+    let foreign = outcome
+        .foreign
+        .iter()
+        .map(|contest| format!("{contest}; left as it is, `steer restore --force` overrides"));
+    let failed = outcome.failed.iter().map(|failure| format!("not restored: {failure}"));
+    foreign.chain(failed).collect()
+}
+
+fn own(nic: &Nic) -> anyhow::Result<Owner> {
+    match claim(nic.ifindex)? {
+        Claim::Ours(owner) => Ok(owner),
+        Claim::Taken(pid) => bail!(
+            "{} is already steered by process {pid}; nothing was changed (`steer status` shows \
+             what it does)",
+            nic.name
+        ),
+    }
+}
+
+/// Objects of the journal that hold neither steer's value nor the original.
+fn contests(journal: &Journal, port: &dyn Port) -> Vec<Contest> {
+    let record = journal.record();
+    record
+        .entries
+        .iter()
+        .filter_map(|entry| {
+            let found = read(&record.nic, &entry.target, port).ok()?;
+            let known = found == entry.original || entry.ours.contains(&found);
+            let expected = entry.ours.last().unwrap_or(&entry.original).clone();
+            (!known).then(|| Contest { target: entry.target.clone(), expected, found })
+        })
+        .collect()
+}

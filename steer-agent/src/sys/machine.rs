@@ -1,0 +1,233 @@
+//! The running machine: files, ioctl and netlink behind one handle.
+//!
+//! For each setting it knows which path to take: netlink where kernel and driver offer it, the
+//! ioctl else, so that callers see one answer. It is `Send` and `Sync` and holds no state but an
+//! open socket. A captured tree has files only; whatever needs a socket is absent there.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use super::ethnl::{Ethnl, NapiQueue};
+use super::ethtool::{Ethtool, RssConfig};
+use super::root::{self, Root};
+use super::{DeviceId, Port, SysError, irq, queues};
+use crate::model::{CpuSet, QueueId};
+
+/// Drivers that are given their table by ioctl even where netlink could, since they take the "no
+/// change" of the input transformation (0xff) for "symmetric": `ice_set_rxfh` and `iavf_set_rxfh`
+/// test `input_xfrm & RXH_XFRM_SYM_XOR` (6.12, 7.3; read, not tried on hardware).
+const MISREAD_NO_CHANGE: [&str; 2] = ["ice", "iavf"];
+
+/// A machine whose kernel is asked.
+#[derive(Debug)]
+pub struct Machine {
+    root: Root,
+    sockets: Option<Sockets>,
+}
+
+#[derive(Debug)]
+struct Sockets {
+    ethtool: Ethtool,
+    ethnl: Ethnl,
+}
+
+impl Machine {
+    /// The machine that this runs on, in the present network namespace.
+    pub fn open() -> Result<Self, SysError> {
+        Self::with_root(Root::default())
+    }
+
+    /// The machine that this runs on, with /proc and /sys mounted elsewhere (in a container).
+    pub fn with_root(root: Root) -> Result<Self, SysError> {
+        let sockets = Sockets { ethtool: Ethtool::open()?, ethnl: Ethnl::default() };
+        Ok(Self { root, sockets: Some(sockets) })
+    }
+
+    /// Files captured on another machine; nothing is asked of the kernel that runs here.
+    #[must_use]
+    pub fn captured(root: Root) -> Self {
+        Self { root, sockets: None }
+    }
+
+    /// Where its files are.
+    #[must_use]
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// The ioctl path; `None` for a captured tree.
+    #[must_use]
+    pub fn ethtool(&self) -> Option<&Ethtool> {
+        self.sockets.as_ref().map(|sockets| &sockets.ethtool)
+    }
+
+    /// The netlink path; `None` for a captured tree.
+    #[must_use]
+    pub fn ethnl(&self) -> Option<&Ethnl> {
+        self.sockets.as_ref().map(|sockets| &sockets.ethnl)
+    }
+
+    /// RSS settings of the main context; `None` where the driver has no table.
+    pub fn rss(&self, nic: &str) -> Result<Option<RssConfig>, SysError> {
+        let Some(sockets) = &self.sockets else {
+            return Ok(None);
+        };
+        match sockets.ethnl.rss(nic) {
+            Ok(Some(config)) => Ok(Some(config)),
+            Err(error) if error.is_gone() => Err(error),
+            // No such operation, no such family, or a netlink that is filtered away (seccomp).
+            Ok(None) | Err(_) => sockets.ethtool.rss(nic),
+        }
+    }
+
+    /// NAPI instance and interrupt by RX queue, as far as netlink tells; empty where it does not.
+    pub fn napi_queues(&self, nic: &str, ifindex: u32) -> BTreeMap<QueueId, NapiQueue> {
+        let asked = self.ethnl().map(|ethnl| ethnl.rx_queues(nic, ifindex));
+        asked.and_then(Result::ok).flatten().unwrap_or_default()
+    }
+
+    /// The name of the driver behind `nic`; none for a virtual interface.
+    #[must_use]
+    pub fn driver(&self, nic: &str) -> Option<String> {
+        root::link_name(&self.root.nic(nic).join("device/driver"))
+    }
+
+    /// The bus address of the device behind `nic`. A virtio device is an address only on its own
+    /// bus, in order of discovery; the PCI device above it is what stays.
+    #[must_use]
+    pub fn bus(&self, nic: &str) -> Option<String> {
+        let mut device = fs::canonicalize(self.root.nic(nic).join("device")).ok()?;
+        let bus = |device: &PathBuf| root::link_name(&device.join("subsystem"));
+        if bus(&device).as_deref() == Some("virtio") {
+            device.pop();
+        }
+        Some(device.file_name()?.to_string_lossy().into_owned())
+    }
+
+    /// Whether the table of `nic` goes through netlink.
+    fn sets_by_netlink(&self, nic: &str) -> bool {
+        let driver = self.driver(nic);
+        driver.is_none_or(|driver| !MISREAD_NO_CHANGE.contains(&driver.as_str()))
+    }
+
+    fn write_table(
+        &self,
+        nic: &str,
+        by_netlink: impl FnOnce(&Ethnl) -> Result<Option<()>, SysError>,
+        by_ioctl: impl FnOnce(&Ethtool) -> Result<(), SysError>,
+    ) -> Result<(), SysError> {
+        let Some(sockets) = &self.sockets else {
+            return Err(SysError::new("write table", nic, rustix::io::Errno::OPNOTSUPP));
+        };
+        // A refusal by netlink is final: asking again by ioctl would write what was refused.
+        if self.sets_by_netlink(nic) && by_netlink(&sockets.ethnl)?.is_some() {
+            return Ok(());
+        }
+        by_ioctl(&sockets.ethtool)
+    }
+}
+
+impl Port for Machine {
+    fn identity(&self, nic: &str) -> Result<DeviceId, SysError> {
+        let ifindex = queues::attribute(&self.root, nic, "ifindex")?;
+        let address: Option<String> = queues::attribute(&self.root, nic, "address")?;
+        Ok(DeviceId {
+            ifindex: ifindex.ok_or_else(|| SysError::no_such_interface(nic))?,
+            bus: self.bus(nic),
+            address: address.filter(|address| !address.is_empty()),
+            driver: self.driver(nic),
+        })
+    }
+
+    fn rss_table(&self, nic: &str) -> Result<Option<Vec<QueueId>>, SysError> {
+        Ok(self.rss(nic)?.map(|config| config.table))
+    }
+
+    fn rss_key(&self, nic: &str) -> Result<Option<Vec<u8>>, SysError> {
+        let config = self.rss(nic)?;
+        Ok(config.and_then(|config| config.shown_key().map(<[u8]>::to_vec)))
+    }
+
+    fn rx_rings(&self, nic: &str) -> Result<Option<u32>, SysError> {
+        self.ethtool().map_or(Ok(None), |ethtool| ethtool.rx_rings(nic))
+    }
+
+    fn set_rss_table(&self, nic: &str, table: &[QueueId]) -> Result<(), SysError> {
+        let by_netlink = |ethnl: &Ethnl| ethnl.set_table(nic, table);
+        self.write_table(nic, by_netlink, |ethtool| ethtool.set_table(nic, table))
+    }
+
+    fn reset_rss_table(&self, nic: &str) -> Result<(), SysError> {
+        let by_netlink = |ethnl: &Ethnl| ethnl.reset_table(nic);
+        self.write_table(nic, by_netlink, |ethtool| ethtool.reset_table(nic))
+    }
+
+    fn irq_affinity(&self, irq: u32) -> Result<CpuSet, SysError> {
+        irq::affinity(&self.root, irq)
+    }
+
+    fn irq_effective(&self, irq: u32) -> Result<Option<CpuSet>, SysError> {
+        irq::effective(&self.root, irq)
+    }
+
+    fn set_irq_affinity(&self, irq: u32, cpus: &CpuSet) -> Result<(), SysError> {
+        irq::set_affinity(&self.root, irq, cpus)
+    }
+
+    fn irq_name(&self, irq: u32) -> Option<String> {
+        irq::name(&self.root, irq)
+    }
+
+    fn xps(&self, nic: &str, queue: QueueId) -> Result<Option<CpuSet>, SysError> {
+        queues::xps(&self.root, nic, queue)
+    }
+
+    fn set_xps(&self, nic: &str, queue: QueueId, cpus: &CpuSet) -> Result<(), SysError> {
+        queues::set_xps(&self.root, nic, queue, cpus)
+    }
+
+    fn boot_id(&self) -> Result<String, SysError> {
+        root::read(&self.root.proc("sys/kernel/random/boot_id"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shared<T: Send + Sync>(_: &T) {}
+
+    #[test]
+    fn the_loopback_of_this_machine() {
+        let machine = Machine::open().expect("sockets");
+        shared(&machine);
+        let id = machine.identity("lo").expect("always there");
+        assert_eq!((id.ifindex, id.bus, id.driver), (1, None, None));
+        assert_eq!(machine.rss_table("lo"), Ok(None));
+        assert_eq!(machine.rss_key("lo"), Ok(None));
+        assert!(machine.set_rss_table("lo", &[0]).expect_err("no table").is_unsupported());
+        assert!(machine.reset_rss_table("lo").expect_err("no table").is_unsupported());
+        assert_eq!(machine.boot_id().expect("readable").len(), 36);
+    }
+
+    #[test]
+    fn an_interface_that_is_not_there_is_gone_for_every_question() {
+        let machine = Machine::open().expect("sockets");
+        assert!(machine.identity("nosuchnic0").expect_err("none").is_gone());
+        assert!(machine.rss_table("nosuchnic0").expect_err("none").is_gone());
+        assert!(machine.rx_rings("nosuchnic0").expect_err("none").is_gone());
+        assert!(machine.set_rss_table("nosuchnic0", &[0]).expect_err("none").is_gone());
+        assert!(machine.xps("nosuchnic0", 0).expect_err("none").is_gone());
+        let error = machine.set_xps("nosuchnic0", 0, &CpuSet::single(0)).expect_err("none");
+        assert!(error.is_gone());
+    }
+
+    #[test]
+    fn a_captured_tree_asks_no_kernel() {
+        let machine = Machine::captured(Root::new("/nowhere/proc", "/nowhere/sys"));
+        assert_eq!(machine.rss_table("lo"), Ok(None));
+        assert!(machine.set_rss_table("lo", &[0]).expect_err("no kernel").is_unsupported());
+        assert!(machine.identity("lo").expect_err("not captured").is_gone());
+    }
+}

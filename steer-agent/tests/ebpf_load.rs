@@ -1,0 +1,91 @@
+//! The kernel side on the running kernel: every program passes the verifier and attaches, with all
+//! kernel fields, without each of them in turn, and without any.
+
+#[path = "ebpf/support.rs"]
+mod support;
+
+use steer_agent::observe::kernel::{
+    HashSource, KernelSide, Observer, StartOptions, WatchedNic, field_names,
+};
+
+/// Loopback carries no RX queue, but any interface can be named.
+fn watched() -> WatchedNic {
+    WatchedNic {
+        name: "lo".to_owned(),
+        ifindex: 1,
+        upper_ifindexes: Vec::new(),
+        buckets: 128,
+        queues: 4,
+        hash: HashSource::Computed { key: [0x1234_5678; 13], fields: support::ports() },
+    }
+}
+
+fn options() -> StartOptions {
+    StartOptions { nics: vec![watched()], ..StartOptions::default() }
+}
+
+#[test]
+fn everything_attaches() {
+    if !support::may_load() {
+        return;
+    }
+    let mut side = KernelSide::start(&options()).expect("loads");
+    for program in side.programs() {
+        println!("{program:?}");
+        assert!(program.attached.yes(), "{program:?}");
+    }
+    let reading = side.read().expect("reads");
+    assert_eq!(reading.missing, Vec::<String>::new());
+    assert_eq!(reading.counters.len(), 1);
+    assert_eq!(reading.counters[0].queue_packets.rows(), 4);
+    assert_eq!(reading.counters[0].demand.as_ref().map(|matrix| matrix.rows()), Some(128));
+    assert!(reading.counters[0].load.is_none(), "no hash is reported");
+    assert!(!reading.health.is_empty());
+}
+
+#[test]
+fn loads_without_each_field() {
+    if !support::may_load() {
+        return;
+    }
+    for field in field_names() {
+        let options = StartOptions { absent: vec![field.to_owned()], ..options() };
+        let mut side = KernelSide::start(&options).unwrap_or_else(|error| {
+            panic!("without {field}: {error:#}");
+        });
+        assert!(side.programs().iter().all(|program| program.attached.yes()), "without {field}");
+        assert_eq!(side.read().expect("reads").missing.len(), 1, "without {field}");
+    }
+}
+
+#[test]
+fn loads_without_any_field() {
+    if !support::may_load() {
+        return;
+    }
+    for observer in [Observer::Tracing, Observer::Xdp] {
+        let absent: Vec<String> = field_names().map(str::to_owned).collect();
+        let fields = absent.len();
+        let nics = Vec::new();
+        let mut side = KernelSide::start(&StartOptions { observer, nics, absent, debug: false })
+            .expect("loads");
+        assert!(side.programs().iter().all(|program| program.attached.yes()));
+        assert_eq!(side.read().expect("reads").missing.len(), fields);
+    }
+}
+
+#[test]
+fn loads_with_logging() {
+    if !support::may_load() {
+        return;
+    }
+    let mut side = KernelSide::start(&StartOptions { debug: true, ..options() }).expect("loads");
+    side.read().expect("reads");
+}
+
+#[test]
+fn an_unknown_field_is_refused() {
+    let options = StartOptions { absent: vec!["sk_nonsense".to_owned()], ..options() };
+    let error = KernelSide::start(&options).expect_err("no such field");
+    assert!(format!("{error:#}").contains("sk_nonsense"), "{error:#}");
+}

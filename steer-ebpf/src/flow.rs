@@ -1,0 +1,167 @@
+//! What is remembered of single flows, and the hash of those whose NIC reports none.
+
+use aya_ebpf::helpers::{
+    bpf_get_current_comm, bpf_get_current_pid_tgid,
+    generated::{bpf_get_prandom_u32, bpf_ktime_get_ns},
+};
+use steer_common::{
+    flow::{FlowKey, FlowStat, HASH_COMPUTED, HASH_KNOWN, NONE, TCP},
+    health::Health,
+    nic::{
+        self, FIELDS_PORTS, FIELDS_UNKNOWN, NicConfig, TCP4, TCP6, UDP4, UDP6,
+    },
+    toeplitz::{INPUT_WORDS, V4_WORDS, hash_words},
+};
+
+use crate::{health::note, maps, origin::Origin};
+
+/// A consumption as the flow sees it.
+pub(crate) struct Touch {
+    pub(crate) origin: Origin,
+    /// The hash that the NIC reported.
+    pub(crate) hash: Option<u32>,
+    pub(crate) protocol_cpu: u16,
+    pub(crate) consumer_cpu: u16,
+    /// How many consumptions this one stands for; 0 to look up the hash only.
+    pub(crate) weight: u64,
+}
+
+/// Whether this consumption is taken for the table of flows: 0, or how many it stands for.
+#[inline(always)]
+pub(crate) fn sample() -> u64 {
+    let mask = match maps::CONFIG.get(0) {
+        Some(config) => config.sample_mask,
+        None => 0,
+    };
+    // SAFETY: the helper has no conditions.
+    if mask == 0 {
+        1
+    } else if unsafe { bpf_get_prandom_u32() } & mask == 0 {
+        u64::from(mask) + 1
+    } else {
+        0
+    }
+}
+
+/// Finds or makes the flow's entry and brings it up to date. Returns its hash.
+#[inline(always)]
+pub(crate) fn touch(key: &FlowKey, touch: &Touch, config: &NicConfig) -> Option<u32> {
+    if let Some(flow) = maps::FLOWS.get_ptr_mut(key) {
+        // SAFETY: a value of the map. If it is evicted meanwhile, a few counts go to another flow.
+        return unsafe { renew(&mut *flow, touch) };
+    }
+    let (hash, flags) = match touch.hash {
+        Some(hash) => (hash, HASH_KNOWN),
+        None if config.hash_source == nic::HASH_COMPUTED => match computed_hash(key, config) {
+            Some(hash) => (hash, HASH_KNOWN | HASH_COMPUTED),
+            None => (0, 0),
+        },
+        None => (0, 0),
+    };
+    // SAFETY: the helper has no conditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let flow = FlowStat {
+        first_ns: now,
+        last_ns: now,
+        consumed: touch.weight,
+        mismatched: if mismatch(touch) { touch.weight } else { 0 },
+        consumer_moves: 0,
+        hash,
+        flags,
+        nic: touch.origin.nic as u16,
+        queue: touch.origin.queue,
+        napi_cpu: touch.origin.napi_cpu,
+        protocol_cpu: touch.protocol_cpu,
+        consumer_cpu: touch.consumer_cpu,
+        pad: 0,
+        pid: pid(),
+        comm: bpf_get_current_comm().unwrap_or([0; 16]),
+    };
+    if maps::FLOWS.insert(key, flow, 0).is_err() {
+        note(Health::TableFull);
+    }
+    if flags & HASH_KNOWN != 0 { Some(hash) } else { None }
+}
+
+#[inline(always)]
+fn renew(flow: &mut FlowStat, touch: &Touch) -> Option<u32> {
+    if let Some(hash) = touch.hash {
+        flow.hash = hash;
+        flow.flags = HASH_KNOWN;
+    }
+    if touch.weight != 0 {
+        // SAFETY: the helper has no conditions.
+        flow.last_ns = unsafe { bpf_ktime_get_ns() };
+        flow.consumed += touch.weight;
+        if mismatch(touch) {
+            flow.mismatched += touch.weight;
+        }
+        if flow.consumer_cpu != touch.consumer_cpu {
+            flow.consumer_cpu = touch.consumer_cpu;
+            flow.consumer_moves += 1;
+        }
+        flow.nic = touch.origin.nic as u16;
+        flow.queue = touch.origin.queue;
+        flow.napi_cpu = touch.origin.napi_cpu;
+        flow.protocol_cpu = touch.protocol_cpu;
+        let pid = pid();
+        if flow.pid != pid {
+            flow.pid = pid;
+            flow.comm = bpf_get_current_comm().unwrap_or([0; 16]);
+        }
+    }
+    if flow.flags & HASH_KNOWN != 0 { Some(flow.hash) } else { None }
+}
+
+#[inline(always)]
+fn mismatch(touch: &Touch) -> bool {
+    touch.origin.napi_cpu != NONE && touch.origin.napi_cpu != touch.consumer_cpu
+}
+
+/// The process that reads, as the user knows it: the thread group.
+#[inline(always)]
+fn pid() -> u32 {
+    (bpf_get_current_pid_tgid() >> 32) as u32
+}
+
+/// The hash that the NIC computed for packets of this flow. They go from the far end to this host.
+#[inline(always)]
+fn computed_hash(key: &FlowKey, config: &NicConfig) -> Option<u32> {
+    let v4 = key.is_v4();
+    let fields = config.fields[match (key.protocol == TCP, v4) {
+        (true, true) => TCP4,
+        (true, false) => TCP6,
+        (false, true) => UDP4,
+        (false, false) => UDP6,
+    }];
+    if fields == FIELDS_UNKNOWN {
+        return None;
+    }
+    let ports = (u32::from(key.remote_port) << 16) | u32::from(key.local_port);
+    let mut input = [0; INPUT_WORDS];
+    let mut words;
+    if v4 {
+        input[0] = word(&key.remote, 12);
+        input[1] = word(&key.local, 12);
+        input[2] = ports;
+        words = V4_WORDS;
+    } else {
+        let mut at = 0;
+        while at < 4 {
+            input[at] = word(&key.remote, at * 4);
+            input[at + 4] = word(&key.local, at * 4);
+            at += 1;
+        }
+        input[8] = ports;
+        words = INPUT_WORDS;
+    }
+    if fields != FIELDS_PORTS {
+        words -= 1;
+    }
+    Some(hash_words(&config.key, &input, words))
+}
+
+#[inline(always)]
+fn word(address: &[u8; 16], at: usize) -> u32 {
+    u32::from_be_bytes([address[at], address[at + 1], address[at + 2], address[at + 3]])
+}

@@ -1,0 +1,337 @@
+//! The client: one thread, many flows, each with at most one request on its way.
+
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    io::{ErrorKind, Read, Result as IoResult, Write},
+    net::{SocketAddr, TcpStream, UdpSocket},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::{
+    buffer::spare_capacity,
+    event::{
+        Timespec,
+        epoll::{self, EventData, EventFlags},
+    },
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Proto, REQUEST, RESPONSE, control, number, set_number};
+
+/// How long an answer may take. The emulated machine stalls for tens of milliseconds, a link that
+/// renegotiates for two or three seconds; TCP repairs either in this time.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// What to send.
+#[derive(Debug)]
+pub struct Client {
+    /// Addresses to connect to, in turn.
+    pub targets: Vec<SocketAddr>,
+    /// Number of flows.
+    pub flows: usize,
+    /// Requests per second over all flows.
+    pub rate: u32,
+    /// Transport.
+    pub proto: Proto,
+}
+
+/// What the client has counted since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Requests sent.
+    pub sent: u64,
+    /// Requests answered with their own number.
+    pub answered: u64,
+    /// Requests lost, answers that are wrong or that nobody asked for.
+    pub failed: u64,
+    /// Connections made anew after a failure.
+    pub reconnects: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    sent: AtomicU64,
+    answered: AtomicU64,
+    failed: AtomicU64,
+    reconnects: AtomicU64,
+}
+
+impl Counters {
+    fn stats(&self) -> Stats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Stats {
+            sent: read(&self.sent),
+            answered: read(&self.answered),
+            failed: read(&self.failed),
+            reconnects: read(&self.reconnects),
+        }
+    }
+}
+
+fn add(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+enum Socket {
+    Tcp(TcpStream),
+    Udp(UdpSocket),
+}
+
+impl Socket {
+    fn connect(proto: Proto, target: SocketAddr) -> Result<Self> {
+        let socket = match proto {
+            Proto::Tcp => {
+                let stream = TcpStream::connect_timeout(&target, PATIENCE)?;
+                stream.set_nodelay(true)?;
+                stream.set_nonblocking(true)?;
+                Self::Tcp(stream)
+            }
+            Proto::Udp => {
+                let any = if target.is_ipv4() {
+                    "0.0.0.0:0"
+                } else {
+                    "[::]:0"
+                };
+                let socket = UdpSocket::bind(any)?;
+                socket.connect(target)?;
+                socket.set_nonblocking(true)?;
+                Self::Udp(socket)
+            }
+        };
+        Ok(socket)
+    }
+
+    fn send(&mut self, message: &[u8]) -> IoResult<()> {
+        match self {
+            Self::Tcp(stream) => stream.write_all(message),
+            Self::Udp(socket) => socket.send(message).map(drop),
+        }
+    }
+
+    fn receive(&mut self, buffer: &mut [u8]) -> IoResult<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Udp(socket) => socket.recv(buffer),
+        }
+    }
+
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Udp(socket) => socket.as_fd(),
+        }
+    }
+}
+
+/// A flow and the request it waits for.
+struct Flow {
+    target: SocketAddr,
+    socket: Socket,
+    next: u64,
+    /// When the request now on its way was sent.
+    waiting: Option<Instant>,
+    /// What has come of its answer.
+    answer: [u8; RESPONSE],
+    have: usize,
+}
+
+struct Engine {
+    proto: Proto,
+    epoll: OwnedFd,
+    flows: Vec<Flow>,
+    /// When each idle flow sends next.
+    due: BinaryHeap<Reverse<(Instant, usize)>>,
+    interval: Duration,
+    counters: Arc<Counters>,
+}
+
+impl Client {
+    /// Sends until the control socket is told to stop, and then until nothing is on its way.
+    pub fn run(&self, control: &Path) -> Result<()> {
+        let counters = Arc::new(Counters::default());
+        let stopping = Arc::new(AtomicBool::new(false));
+        let mut engine = Engine::connect(self, Arc::clone(&counters))?;
+        let stop = Arc::clone(&stopping);
+        let engine = thread::spawn(move || engine.run(&stop));
+        let engine = Mutex::new(Some(engine));
+        let stats = || control::json(&counters.stats());
+        let command = |command: &str| match command {
+            "stats" => stats(),
+            other => bail!("unknown command {other}"),
+        };
+        let finish = || {
+            stopping.store(true, Ordering::Relaxed);
+            let engine = engine.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(Err(_)) = engine.map(thread::JoinHandle::join) {
+                bail!("the sending thread failed");
+            }
+            stats()
+        };
+        control::answer(control, command, finish)
+    }
+}
+
+impl Engine {
+    fn connect(client: &Client, counters: Arc<Counters>) -> Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let start = Instant::now();
+        let count = u32::try_from(client.flows).context("too many flows")?;
+        let interval = Duration::from_secs(1) * count / client.rate.max(1);
+        let (mut flows, mut due) = (Vec::new(), BinaryHeap::new());
+        for (index, &target) in client.targets.iter().cycle().take(client.flows).enumerate() {
+            let socket = Socket::connect(client.proto, target)
+                .with_context(|| format!("cannot connect to {target}"))?;
+            let token = EventData::new_u64(index as u64);
+            epoll::add(&epoll, socket.as_fd(), token, EventFlags::IN)?;
+            flows.push(Flow::new(target, socket));
+            // Spread over the interval, so that the load is even from the start.
+            let turn = u32::try_from(index).context("too many flows")?;
+            due.push(Reverse((start + interval * turn / count, index)));
+        }
+        Ok(Self {
+            proto: client.proto,
+            epoll,
+            flows,
+            due,
+            interval,
+            counters,
+        })
+    }
+
+    fn run(&mut self, stopping: &AtomicBool) -> Result<()> {
+        let mut events = Vec::with_capacity(64);
+        let mut overdue_check = Instant::now();
+        loop {
+            let stop = stopping.load(Ordering::Relaxed);
+            if stop && self.flows.iter().all(|flow| flow.waiting.is_none()) {
+                return Ok(());
+            }
+            if !stop {
+                self.send_what_is_due()?;
+            }
+            let now = Instant::now();
+            if now > overdue_check + Duration::from_millis(500) {
+                overdue_check = now;
+                self.give_up_overdue(now)?;
+            }
+            let next = self.due.peek().filter(|_| !stop);
+            let wait = next.map_or(Duration::from_millis(50), |Reverse((due, _))| {
+                due.saturating_duration_since(now)
+                    .min(Duration::from_millis(50))
+            });
+            let wait = Timespec {
+                tv_sec: 0,
+                tv_nsec: i64::from(wait.subsec_nanos()),
+            };
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&wait)) {
+                Err(rustix::io::Errno::INTR) => continue,
+                result => result?,
+            };
+            for event in events.drain(..) {
+                self.receive(usize::try_from(event.data.u64())?)?;
+            }
+        }
+    }
+
+    fn send_what_is_due(&mut self) -> Result<()> {
+        let now = Instant::now();
+        while let Some(&Reverse((due, index))) = self.due.peek()
+            && due <= now
+        {
+            self.due.pop();
+            let flow = &mut self.flows[index];
+            let mut request = [0; REQUEST];
+            set_number(&mut request, flow.next);
+            flow.waiting = Some(now);
+            add(&self.counters.sent);
+            if flow.socket.send(&request).is_err() {
+                self.fail(index)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, index: usize) -> Result<()> {
+        let flow = &mut self.flows[index];
+        let complete = flow.receive();
+        match (complete, flow.waiting) {
+            (Ok(false), _) => Ok(()),
+            (Ok(true), Some(sent)) if number(&flow.answer) == Some(flow.next) => {
+                flow.next += 1;
+                flow.waiting = None;
+                add(&self.counters.answered);
+                // Late answers do not make a flow catch up in a burst.
+                let next = (sent + self.interval).max(Instant::now());
+                self.due.push(Reverse((next, index)));
+                Ok(())
+            }
+            _ => self.fail(index),
+        }
+    }
+
+    fn give_up_overdue(&mut self, now: Instant) -> Result<()> {
+        for index in 0..self.flows.len() {
+            if self.flows[index]
+                .waiting
+                .is_some_and(|sent| now > sent + PATIENCE)
+            {
+                self.fail(index)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a failure and starts the flow anew.
+    fn fail(&mut self, index: usize) -> Result<()> {
+        add(&self.counters.failed);
+        let flow = &mut self.flows[index];
+        epoll::delete(&self.epoll, flow.socket.as_fd())?;
+        let idle = flow.waiting.is_none();
+        let socket = Socket::connect(self.proto, flow.target);
+        let socket = socket.with_context(|| format!("cannot connect to {} again", flow.target))?;
+        add(&self.counters.reconnects);
+        let token = EventData::new_u64(index as u64);
+        epoll::add(&self.epoll, socket.as_fd(), token, EventFlags::IN)?;
+        *flow = Flow::new(flow.target, socket);
+        if !idle {
+            self.due
+                .push(Reverse((Instant::now() + self.interval, index)));
+        }
+        Ok(())
+    }
+}
+
+impl Flow {
+    fn new(target: SocketAddr, socket: Socket) -> Self {
+        Self {
+            target,
+            socket,
+            next: 0,
+            waiting: None,
+            answer: [0; RESPONSE],
+            have: 0,
+        }
+    }
+
+    /// Takes what has come; true when an answer is complete.
+    fn receive(&mut self) -> IoResult<bool> {
+        match self.socket.receive(&mut self.answer[self.have..]) {
+            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+            Ok(got) => {
+                self.have = (self.have + got) % RESPONSE;
+                Ok(self.have == 0)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! `steer-lab`: the program inside a lab machine.
+
+#![allow(
+    clippy::print_stdout,
+    reason = "the table of scenarios is for xtask to read"
+)]
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use steer_tests::{
+    init,
+    load::{Proto, client, server},
+    scenario,
+};
+
+/// The program inside a lab machine of steer.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Debug, Subcommand)]
+enum Role {
+    /// Set the machine up, run a scenario, say the verdict and power off.
+    Init {
+        /// The emulated NIC under test.
+        #[arg(long)]
+        nic: String,
+        /// What to run.
+        scenario: String,
+    },
+    /// Answer requests from workers that are each pinned to a CPU.
+    Serve {
+        /// Addresses to listen on.
+        #[arg(long, required = true)]
+        listen: Vec<SocketAddr>,
+        /// CPUs of the workers, one worker each.
+        #[arg(long, value_delimiter = ',', required = true)]
+        workers: Vec<usize>,
+        /// How a connection finds its worker.
+        #[arg(long, value_enum, default_value_t = server::Assign::Handover)]
+        assign: server::Assign,
+        /// Serve UDP instead of TCP.
+        #[arg(long)]
+        udp: bool,
+        /// Unix socket that answers `stats`, `flows` and `stop`.
+        #[arg(long)]
+        control: PathBuf,
+    },
+    /// Send requests over connections that stay open.
+    Load {
+        /// Addresses to connect to, in turn.
+        #[arg(long, required = true)]
+        target: Vec<SocketAddr>,
+        /// Number of connections.
+        #[arg(long, default_value_t = 16)]
+        flows: usize,
+        /// Requests per second over all connections.
+        #[arg(long, default_value_t = 2000)]
+        rate: u32,
+        /// Use UDP instead of TCP.
+        #[arg(long)]
+        udp: bool,
+        /// Unix socket that answers `stats` and `stop`.
+        #[arg(long)]
+        control: PathBuf,
+    },
+    /// Print the scenarios, one a line: name, `steer` if it needs the program, machines, purpose.
+    List,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().role {
+        Role::Init { nic, scenario } => init::init(&nic, &scenario),
+        Role::Serve {
+            listen,
+            workers,
+            assign,
+            udp,
+            control,
+        } => server::Server {
+            listen,
+            workers,
+            assign,
+            proto: Proto::new(udp),
+        }
+        .run(&control),
+        Role::Load {
+            target,
+            flows,
+            rate,
+            udp,
+            control,
+        } => client::Client {
+            targets: target,
+            flows,
+            rate,
+            proto: Proto::new(udp),
+        }
+        .run(&control),
+        Role::List => {
+            for scenario in &scenario::TABLE {
+                println!("{scenario}");
+            }
+            Ok(())
+        }
+    }
+}
