@@ -13,7 +13,11 @@
 //! ```
 
 pub mod apply;
+pub mod cli;
 pub mod model;
-pub mod sys;
+pub mod observe;
 pub mod plan;
 pub mod policy;
+pub mod report;
+pub mod run;
+pub mod sys;

@@ -74,9 +74,7 @@ impl Guest {
 /// The guest's time since boot.
 #[must_use]
 pub fn uptime() -> Duration {
-    clock_gettime(ClockId::Boottime)
-        .try_into()
-        .unwrap_or_default()
+    clock_gettime(ClockId::Boottime).try_into().unwrap_or_default()
 }
 
 /// Runs a program to its end and returns what it printed.
@@ -88,12 +86,7 @@ pub fn run(program: &str, arguments: &[&str]) -> Result<String> {
         .with_context(|| format!("cannot run {program}"))?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "{program} {}: {} ({})",
-            arguments.join(" "),
-            stderr.trim(),
-            output.status
-        );
+        bail!("{program} {}: {} ({})", arguments.join(" "), stderr.trim(), output.status);
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -122,11 +115,7 @@ pub fn wait_for(
 ) -> Result<Duration> {
     let start = Instant::now();
     while !holds()? {
-        ensure!(
-            start.elapsed() < patience,
-            "waited {} s in vain: {what}",
-            patience.as_secs()
-        );
+        ensure!(start.elapsed() < patience, "waited {} s in vain: {what}", patience.as_secs());
         thread::sleep(Duration::from_millis(20));
     }
     Ok(start.elapsed())

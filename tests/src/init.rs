@@ -79,11 +79,7 @@ fn redirect_output() -> Result<()> {
             fs::read_to_string(port.path().join("name")).is_ok_and(|name| name.trim() == "steer")
         })
         .context("the machine has no port named steer")?;
-    let port = File::options()
-        .write(true)
-        .open(Path::new("/dev").join(port.file_name()))?;
-    let r = std::io::Write::write_all(&mut &port, b"hello\n");
-    let _ = fs::write("/dev/kmsg", format!("write {r:?}"));
+    let port = File::options().write(true).open(Path::new("/dev").join(port.file_name()))?;
     dup2_stdout(&port)?;
     dup2_stderr(&port)?;
     Ok(())
@@ -108,9 +104,7 @@ fn set_up_network(nic: &str) -> Result<()> {
     peer(&format!("address add fd09::2/64 dev {PEER_NIC} nodad"))?;
     peer(&format!("link set {PEER_NIC} up"))?;
     let carrier = format!("/sys/class/net/{NIC}/carrier");
-    wait_for("the link to come up", Duration::from_secs(15), || {
-        Ok(read(&carrier)? == "1")
-    })?;
+    wait_for("the link to come up", Duration::from_secs(15), || Ok(read(&carrier)? == "1"))?;
     Ok(())
 }
 
@@ -125,16 +119,9 @@ fn rename(mac: &str, name: &str) -> Result<()> {
         Ok(None)
     };
     let mut found = None;
-    wait_for(
-        &format!("the NIC {mac} to appear"),
-        Duration::from_secs(10),
-        || {
-            found = find()?;
-            Ok(found.is_some())
-        },
-    )?;
-    ip(&format!(
-        "link set {} name {name}",
-        found.unwrap_or_default()
-    ))
+    wait_for(&format!("the NIC {mac} to appear"), Duration::from_secs(10), || {
+        found = find()?;
+        Ok(found.is_some())
+    })?;
+    ip(&format!("link set {} name {name}", found.unwrap_or_default()))
 }

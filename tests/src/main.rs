@@ -1,9 +1,6 @@
 //! `steer-lab`: the program inside a lab machine.
 
-#![allow(
-    clippy::print_stdout,
-    reason = "the table of scenarios is for xtask to read"
-)]
+#![allow(clippy::print_stdout, reason = "the table of scenarios is for xtask to read")]
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -75,32 +72,12 @@ enum Role {
 fn main() -> Result<()> {
     match Arguments::parse().role {
         Role::Init { nic, scenario } => init::init(&nic, &scenario),
-        Role::Serve {
-            listen,
-            workers,
-            assign,
-            udp,
-            control,
-        } => server::Server {
-            listen,
-            workers,
-            assign,
-            proto: Proto::new(udp),
+        Role::Serve { listen, workers, assign, udp, control } => {
+            server::Server { listen, workers, assign, proto: Proto::new(udp) }.run(&control)
         }
-        .run(&control),
-        Role::Load {
-            target,
-            flows,
-            rate,
-            udp,
-            control,
-        } => client::Client {
-            targets: target,
-            flows,
-            rate,
-            proto: Proto::new(udp),
+        Role::Load { target, flows, rate, udp, control } => {
+            client::Client { targets: target, flows, rate, proto: Proto::new(udp) }.run(&control)
         }
-        .run(&control),
         Role::List => {
             for scenario in &scenario::TABLE {
                 println!("{scenario}");

@@ -43,11 +43,7 @@ impl State {
     #[must_use]
     pub fn difference(&self, other: &Self) -> String {
         let mut lines = Vec::new();
-        for key in self
-            .0
-            .keys()
-            .chain(other.0.keys().filter(|key| !self.0.contains_key(*key)))
-        {
+        for key in self.0.keys().chain(other.0.keys().filter(|key| !self.0.contains_key(*key))) {
             let [before, after] =
                 [self, other].map(|state| state.0.get(key).map_or("absent", String::as_str));
             if before != after {
@@ -75,10 +71,7 @@ pub fn queues(nic: &str) -> Result<BTreeMap<u32, u32>> {
     for (&irq, name) in &irqs {
         let lower = name.to_lowercase();
         let receives = lower.contains("rx") || lower.contains("input");
-        let queue = lower
-            .rsplit(['-', '.'])
-            .next()
-            .and_then(|number| number.parse().ok());
+        let queue = lower.rsplit(['-', '.']).next().and_then(|number| number.parse().ok());
         if let (true, Some(queue)) = (receives, queue) {
             queues.insert(queue, irq);
         }
@@ -87,27 +80,6 @@ pub fn queues(nic: &str) -> Result<BTreeMap<u32, u32>> {
         queues.extend(irqs.keys().next().map(|&irq| (0, irq)));
     }
     Ok(queues)
-}
-
-/// How often each queue's IRQ has fired.
-pub fn interrupts(nic: &str) -> Result<BTreeMap<u32, u64>> {
-    let table = read("/proc/interrupts")?;
-    let cpus = table
-        .lines()
-        .next()
-        .map_or(0, |header| header.split_whitespace().count());
-    let fired = |irq: u32| {
-        let prefix = format!("{irq}:");
-        let line = table
-            .lines()
-            .find_map(|line| line.trim_start().strip_prefix(&prefix))?;
-        let counts = line.split_whitespace().take(cpus);
-        Some(counts.filter_map(|count| count.parse::<u64>().ok()).sum())
-    };
-    Ok(queues(nic)?
-        .into_iter()
-        .map(|(queue, irq)| (queue, fired(irq).unwrap_or(0)))
-        .collect())
 }
 
 /// The IRQs of the NIC's device that have a handler, with the handler's name.
@@ -121,18 +93,12 @@ fn irqs(nic: &str) -> Result<BTreeMap<u32, String>> {
     let names = read("/proc/interrupts")?;
     let name_of = |irq: u32| {
         let prefix = format!("{irq}:");
-        let line = names
-            .lines()
-            .find_map(|line| line.trim_start().strip_prefix(&prefix))?;
+        let line = names.lines().find_map(|line| line.trim_start().strip_prefix(&prefix))?;
         line.split_whitespace().last().map(str::to_owned)
     };
     let Ok(vectors) = fs::read_dir(vectors) else {
         return Ok(BTreeMap::new());
     };
-    let numbers = vectors
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    Ok(numbers
-        .filter_map(|irq: u32| Some((irq, name_of(irq)?)))
-        .collect())
+    let numbers = vectors.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    Ok(numbers.filter_map(|irq: u32| Some((irq, name_of(irq)?))).collect())
 }

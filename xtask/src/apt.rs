@@ -27,17 +27,9 @@ impl Apt {
     pub(crate) fn machine() -> Result<Self> {
         let codename = codename()?;
         let mut sources = machine_sources()?;
-        sources.retain(|source| {
-            source
-                .suites
-                .iter()
-                .any(|suite| suite.starts_with(&codename))
-        });
+        sources.retain(|source| source.suites.iter().any(|suite| suite.starts_with(&codename)));
         let backports = format!("{codename}-backports");
-        if !sources
-            .iter()
-            .any(|source| source.suites.contains(&backports))
-        {
+        if !sources.iter().any(|source| source.suites.contains(&backports)) {
             sources.push(derive(&sources, &codename, &backports)?);
         }
         Self::with_sources("machine", &sources)
@@ -55,19 +47,14 @@ impl Apt {
             fs::create_dir_all(directory.join(part))?;
         }
         let text: Vec<String> = sources.iter().map(Source::to_deb822).collect();
-        fs::write(
-            directory.join("sources.list.d/lab.sources"),
-            text.join("\n"),
-        )?;
+        fs::write(directory.join("sources.list.d/lab.sources"), text.join("\n"))?;
         Ok(Self { directory })
     }
 
     fn command(&self, program: &str) -> Command {
         let path = |part: &str| self.directory.join(part).display().to_string();
         let mut command = Command::new(program);
-        command
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .env("LC_ALL", "C");
+        command.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
         for option in [
             "Dir::Etc::SourceList=/dev/null".to_owned(),
             format!("Dir::Etc::SourceParts={}", path("sources.list.d")),
@@ -150,10 +137,7 @@ impl Apt {
             .find(|version| version.starts_with(&format!("{series}.")))
             .with_context(|| format!("no {META_PACKAGE} of series {series} in the sources"))?;
         let mut parts = self.kernel_parts(META_PACKAGE, version)?;
-        ensure!(
-            !parts.is_empty(),
-            "{META_PACKAGE} {version} depends on no kernel"
-        );
+        ensure!(!parts.is_empty(), "{META_PACKAGE} {version} depends on no kernel");
         Ok(parts.remove(0))
     }
 
@@ -161,13 +145,9 @@ impl Apt {
     /// image and the modules into packages of their own.
     fn kernel_parts(&self, package: &str, version: &str) -> Result<Vec<(String, String)>> {
         let record = process::capture(
-            self.command("apt-cache")
-                .arg("show")
-                .arg(format!("{package}={version}")),
+            self.command("apt-cache").arg("show").arg(format!("{package}={version}")),
         )?;
-        let depends = record
-            .lines()
-            .find_map(|line| line.strip_prefix("Depends: "));
+        let depends = record.lines().find_map(|line| line.strip_prefix("Depends: "));
         Ok(depends
             .unwrap_or_default()
             .split(", ")
@@ -175,9 +155,7 @@ impl Apt {
             .map(|dependency| {
                 let mut words = dependency.split(' ');
                 let package = words.next().unwrap_or_default().to_owned();
-                let exact = words
-                    .nth(1)
-                    .map(|version| version.trim_end_matches(')').to_owned());
+                let exact = words.nth(1).map(|version| version.trim_end_matches(')').to_owned());
                 (package, exact.unwrap_or_else(|| version.to_owned()))
             })
             .collect())
@@ -186,8 +164,7 @@ impl Apt {
     fn download(&self, package: &str, version: &str) -> Result<PathBuf> {
         let directory = self.directory.join("archives");
         let mut apt = self.command("apt-get");
-        apt.args(["download", &format!("{package}={version}")])
-            .current_dir(&directory);
+        apt.args(["download", &format!("{package}={version}")]).current_dir(&directory);
         process::capture(&mut apt)?;
         let prefix = format!("{package}_");
         fs::read_dir(&directory)?
@@ -228,23 +205,16 @@ impl Source {
 
 /// The source of another suite: that of the machine's release, with the suite exchanged.
 fn derive(sources: &[Source], codename: &str, suite: &str) -> Result<Source> {
-    let main = sources
-        .iter()
-        .find(|source| source.suites.iter().any(|it| it == codename));
+    let main = sources.iter().find(|source| source.suites.iter().any(|it| it == codename));
     let main = main.with_context(|| format!("apt has no source for Debian's {codename}"))?;
-    Ok(Source {
-        suites: vec![suite.to_owned()],
-        ..main.clone()
-    })
+    Ok(Source { suites: vec![suite.to_owned()], ..main.clone() })
 }
 
 /// The release of the machine, say `bookworm`.
 pub(crate) fn codename() -> Result<String> {
     let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
     let field = |name: &str| {
-        let line = release
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        let line = release.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
         line.map(|value| value.trim_matches('"').to_owned())
     };
     if field("ID").as_deref() != Some("debian") {
@@ -276,20 +246,13 @@ fn machine_sources() -> Result<Vec<Source>> {
 /// `deb [signed-by=FILE] URI SUITE COMPONENT...`
 fn parse_one_line_style(text: &str) -> Vec<Source> {
     let entry = |line: &str| {
-        let line = line
-            .split('#')
-            .next()?
-            .trim()
-            .strip_prefix("deb ")?
-            .trim_start();
+        let line = line.split('#').next()?.trim().strip_prefix("deb ")?.trim_start();
         let (options, line) = match line.strip_prefix('[') {
             Some(rest) => rest.split_once(']')?,
             None => ("", line),
         };
         let mut words = line.split_whitespace();
-        let others = options
-            .split_whitespace()
-            .filter_map(|option| option.split_once('='));
+        let others = options.split_whitespace().filter_map(|option| option.split_once('='));
         let others = others.map(|(name, value)| match name {
             "signed-by" => ("Signed-By".to_owned(), value.replace(',', " ")),
             "arch" => ("Architectures".to_owned(), value.replace(',', " ")),
@@ -308,10 +271,7 @@ fn parse_one_line_style(text: &str) -> Vec<Source> {
 /// Stanzas of `Field: value`, where a line that starts with a blank goes on with the last field.
 fn parse_deb822(text: &str) -> Vec<Source> {
     let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
-    lines
-        .split(|line| line.trim().is_empty())
-        .filter_map(parse_stanza)
-        .collect()
+    lines.split(|line| line.trim().is_empty()).filter_map(parse_stanza).collect()
 }
 
 fn parse_stanza(lines: &[&str]) -> Option<Source> {
@@ -327,9 +287,7 @@ fn parse_stanza(lines: &[&str]) -> Option<Source> {
         }
     }
     let mut take = |name: &str| {
-        let index = fields
-            .iter()
-            .position(|(field, _)| field.eq_ignore_ascii_case(name))?;
+        let index = fields.iter().position(|(field, _)| field.eq_ignore_ascii_case(name))?;
         Some(fields.remove(index).1)
     };
     let types = take("Types")?;
@@ -339,10 +297,7 @@ fn parse_stanza(lines: &[&str]) -> Option<Source> {
     }
     Some(Source {
         uris: take("URIs")?,
-        suites: take("Suites")?
-            .split_whitespace()
-            .map(str::to_owned)
-            .collect(),
+        suites: take("Suites")?.split_whitespace().map(str::to_owned).collect(),
         components: take("Components").unwrap_or_default(),
         others: fields,
     })
@@ -357,10 +312,7 @@ mod tests {
             uris: "file:/srv/debian".to_owned(),
             suites: suites.iter().map(|&suite| suite.to_owned()).collect(),
             components: "main contrib".to_owned(),
-            others: others
-                .iter()
-                .map(|&(k, v)| (k.to_owned(), v.to_owned()))
-                .collect(),
+            others: others.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect(),
         }
     }
 
@@ -379,24 +331,15 @@ mod tests {
             Suites: bookworm bookworm-updates\nComponents: main contrib\nSigned-By:\n a key\n\n\
             Types: deb-src\nURIs: file:/srv/debian\nSuites: bookworm\n\n\
             Types: deb\nEnabled: no\nURIs: file:/srv/debian\nSuites: bookworm\n";
-        let expected = source(
-            &["bookworm", "bookworm-updates"],
-            &[("Signed-By", "\n a key")],
-        );
+        let expected = source(&["bookworm", "bookworm-updates"], &[("Signed-By", "\n a key")]);
         assert_eq!(parse_deb822(text), [expected]);
     }
 
     #[test]
     fn derived_source_differs_in_the_suite_alone() {
-        let sources = [
-            source(&["bookworm-security"], &[]),
-            source(&["bookworm"], &[("A", "b")]),
-        ];
+        let sources = [source(&["bookworm-security"], &[]), source(&["bookworm"], &[("A", "b")])];
         let expected = source(&["bullseye"], &[("A", "b")]);
-        assert_eq!(
-            derive(&sources, "bookworm", "bullseye").ok(),
-            Some(expected)
-        );
+        assert_eq!(derive(&sources, "bookworm", "bullseye").ok(), Some(expected));
         assert!(derive(&sources, "trixie", "bullseye").is_err());
     }
 }

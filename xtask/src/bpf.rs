@@ -90,11 +90,11 @@ pub(crate) fn detect() -> Result<Toolchain, String> {
              Debian's rustc-web and libstd-rust-web-dev-bpf, elsewhere use \
              `rustup toolchain install nightly --component rust-src`"
         )),
-        (Some(_), None) => Err(
-            "bpf-linker was found neither in PATH nor in cargo's bin directory: \
+        (Some(_), None) => {
+            Err("bpf-linker was found neither in PATH nor in cargo's bin directory: \
              `cargo xtask setup` installs it"
-                .to_owned(),
-        ),
+                .to_owned())
+        }
         (None, None) => Err(format!(
             "neither bpf-linker nor a Rust compiler with `core` for {TARGET} was found: \
              `cargo xtask setup` installs both"
@@ -124,9 +124,7 @@ pub(crate) fn linker() -> Option<PathBuf> {
 
 fn cargo_home() -> Option<PathBuf> {
     let of_user = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"));
-    env::var_os("CARGO_HOME")
-        .map(PathBuf::from)
-        .or_else(of_user)
+    env::var_os("CARGO_HOME").map(PathBuf::from).or_else(of_user)
 }
 
 fn nightly_has_source() -> bool {
@@ -136,9 +134,7 @@ fn nightly_has_source() -> bool {
             .env_remove("RUSTUP_TOOLCHAIN"),
     );
     sysroot.is_some_and(|sysroot| {
-        Path::new(&sysroot)
-            .join("lib/rustlib/src/rust/library/core")
-            .is_dir()
+        Path::new(&sysroot).join("lib/rustlib/src/rust/library/core").is_dir()
     })
 }
 
@@ -148,9 +144,7 @@ fn debian_has_core() -> bool {
     let Some(Ok(libraries)) = stdout(&mut rustc).map(fs::read_dir) else {
         return false;
     };
-    libraries
-        .flatten()
-        .any(|file| file.file_name().to_string_lossy().starts_with("libcore-"))
+    libraries.flatten().any(|file| file.file_name().to_string_lossy().starts_with("libcore-"))
 }
 
 /// What a command printed, without the line's end; `None` if it cannot be run or fails.
@@ -190,23 +184,14 @@ pub(crate) fn cargo_command(
         Subcommand::Build => "build",
         Subcommand::Clippy => "clippy",
     });
-    command.args([
-        "--release",
-        "--package",
-        PACKAGE,
-        "--target",
-        TARGET,
-        "--target-dir",
-    ]);
+    command.args(["--release", "--package", PACKAGE, "--target", TARGET, "--target-dir"]);
     command.arg(target_dir).current_dir(workspace_root);
     match toolchain.compiler {
         Compiler::Nightly => {
             command.args(["-Z", "build-std=core"]);
         }
         Compiler::Debian => {
-            command
-                .env("RUSTC", DEBIAN_RUSTC)
-                .env("RUSTC_BOOTSTRAP", "1");
+            command.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
         }
     }
     command.env("CARGO_ENCODED_RUSTFLAGS", rustflags(toolchain).join("\x1f"));
@@ -228,13 +213,9 @@ fn rustflags(toolchain: &Toolchain) -> Vec<String> {
 pub(crate) fn build(workspace_root: &Path, target_dir: &Path) -> Result<PathBuf, String> {
     let toolchain = detect()?;
     let mut cargo = cargo_command(&toolchain, workspace_root, target_dir, Subcommand::Build);
-    let status = cargo
-        .status()
-        .map_err(|error| format!("cannot run {cargo:?}: {error}"))?;
+    let status = cargo.status().map_err(|error| format!("cannot run {cargo:?}: {error}"))?;
     if !status.success() {
-        return Err(format!(
-            "building {PACKAGE} with {toolchain} failed ({status})"
-        ));
+        return Err(format!("building {PACKAGE} with {toolchain} failed ({status})"));
     }
     Ok(target_dir.join(TARGET).join("release").join(PACKAGE))
 }

@@ -16,13 +16,7 @@ use anyhow::{Context, Result, bail};
 use crate::{kernel::Kernel, process, workspace};
 
 /// What the root needs. The other modules are loaded from the root, by `modprobe`.
-const MODULES: [&str; 5] = [
-    "virtio_pci",
-    "virtio_console",
-    "9pnet_virtio",
-    "9p",
-    "overlay",
-];
+const MODULES: [&str; 5] = ["virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay"];
 
 /// The tag of the host's file system, known to QEMU and to the guest.
 pub(crate) const HOST_ROOT: &str = "host";
@@ -30,9 +24,7 @@ pub(crate) const HOST_ROOT: &str = "host";
 /// Makes the archive for `kernel` whose root starts `program` with `arguments`.
 pub(crate) fn build(kernel: &Kernel, program: &Path, arguments: &[String]) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
-    for directory in [
-        "bin", "dev", "host", "modules", "proc", "ram", "root", "sys",
-    ] {
+    for directory in ["bin", "dev", "host", "modules", "proc", "ram", "root", "sys"] {
         archive.directory(directory);
     }
     let busybox = workspace::program("busybox").context("busybox is missing")?;
@@ -118,9 +110,7 @@ fn uncompressed(module: &Path) -> Result<Vec<u8>> {
     };
     let mut command = Command::new(program);
     command.args(["--decompress", "--stdout"]).arg(module);
-    let output = command
-        .output()
-        .with_context(|| format!("cannot run {program}"))?;
+    let output = command.output().with_context(|| format!("cannot run {program}"))?;
     if !output.status.success() {
         bail!("{} failed ({})", process::name(&command), output.status);
     }

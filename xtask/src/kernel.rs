@@ -43,10 +43,7 @@ impl Kernel {
         let directory = workspace::lab().join("kernels").join(series);
         // Written last, so it marks a complete kernel.
         let release = fs::read_to_string(directory.join("release")).ok()?;
-        Some(Self {
-            release: release.trim_end().to_owned(),
-            directory,
-        })
+        Some(Self { release: release.trim_end().to_owned(), directory })
     }
 
     /// The kernel of a series, fetched if need be.
@@ -62,11 +59,8 @@ impl Kernel {
             let known = SERIES.map(|(series, _)| series).join(", ");
             bail!("the lab has no kernel {series}; it has {known}");
         };
-        let apt = if suite.starts_with(&apt::codename()?) {
-            Apt::machine()?
-        } else {
-            Apt::suite(suite)?
-        };
+        let apt =
+            if suite.starts_with(&apt::codename()?) { Apt::machine()? } else { Apt::suite(suite)? };
         let directory = workspace::lab().join("kernels").join(series);
         if directory.exists() {
             fs::remove_dir_all(&directory)?;
@@ -86,10 +80,7 @@ impl Kernel {
             .flatten()
             .map(|entry| entry.file_name().to_string_lossy().into_owned())
             .collect();
-        ensure!(
-            releases.len() == 1,
-            "kernel {series} has modules of {releases:?}"
-        );
+        ensure!(releases.len() == 1, "kernel {series} has modules of {releases:?}");
         let release = &releases[0];
         let candidates = [
             directory.join("boot").join(format!("vmlinuz-{release}")),

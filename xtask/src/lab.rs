@@ -8,7 +8,7 @@ use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{ChildStdout, Command, Stdio},
     sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
@@ -20,7 +20,7 @@ use clap::{Args, ValueEnum};
 use crate::{
     initramfs,
     kernel::Kernel,
-    machine::{self, Machine, Nic, Topology},
+    machine::{Machine, Nic, Topology},
     process, workspace,
 };
 
@@ -87,18 +87,11 @@ pub(crate) fn lab(options: &Options) -> Result<()> {
     }
     let runs = select(&scenarios, options)?;
     let outcomes = runs.iter().map(Run::run).collect::<Result<Vec<_>>>()?;
-    let failed = outcomes
-        .iter()
-        .filter(|outcome| outcome.failure.is_some())
-        .count();
+    let failed = outcomes.iter().filter(|outcome| outcome.failure.is_some()).count();
     if outcomes.len() > 1 {
         println!("{} passed, {failed} failed", outcomes.len() - failed);
     }
-    ensure!(
-        failed == 0,
-        "the lab found {failed} of {} runs to fail",
-        outcomes.len()
-    );
+    ensure!(failed == 0, "the lab found {failed} of {} runs to fail", outcomes.len());
     Ok(())
 }
 
@@ -108,11 +101,7 @@ pub(crate) fn scenarios() -> Result<Vec<Scenario>> {
     let table = process::capture(Command::new(guest_program()).arg("list"))?;
     let row = |line: &str| {
         let mut cells = line.split('\t');
-        let mut cell = || {
-            cells
-                .next()
-                .with_context(|| format!("short row in the table: {line}"))
-        };
+        let mut cell = || cells.next().with_context(|| format!("short row in the table: {line}"));
         let (name, needs_steer) = (cell()?.to_owned(), cell()? == "steer");
         let machines = cell()?.split(' ').map(|machine| {
             let (nic, kernel) = machine.split_once('/').context("a machine is NIC/KERNEL")?;
@@ -120,12 +109,7 @@ pub(crate) fn scenarios() -> Result<Vec<Scenario>> {
             Ok((nic, kernel.to_owned()))
         });
         let machines = machines.collect::<Result<_>>()?;
-        Ok(Scenario {
-            name,
-            about: cell()?.to_owned(),
-            needs_steer,
-            machines,
-        })
+        Ok(Scenario { name, about: cell()?.to_owned(), needs_steer, machines })
     };
     table.lines().map(row).collect()
 }
@@ -150,28 +134,18 @@ pub(crate) fn select(scenarios: &[Scenario], options: &Options) -> Result<Vec<Ru
         let mut machines: Vec<_> = scenario.machines.iter().filter(chosen).cloned().collect();
         // A scenario asked for by name runs wherever one wants to see it.
         if machines.is_empty() && !options.scenarios.is_empty() {
-            let (nic, kernel) = scenario
-                .machines
-                .last()
-                .context("a scenario has machines")?;
+            let (nic, kernel) = scenario.machines.last().context("a scenario has machines")?;
             let kernel = options.kernel.clone().unwrap_or_else(|| kernel.clone());
             machines.push((options.nic.unwrap_or(*nic), kernel));
         }
         needs_steer |= scenario.needs_steer && !machines.is_empty();
         runs.extend(machines.into_iter().map(|(nic, kernel)| Run {
             scenario: scenario.name.clone(),
-            machine: Machine {
-                kernel,
-                nic,
-                topology: Topology::flat(options.cpus),
-            },
+            machine: Machine { kernel, nic, topology: Topology::flat(options.cpus) },
             timeout: Duration::from_secs(options.timeout),
         }));
     }
-    ensure!(
-        !runs.is_empty(),
-        "no scenario is meant for such a machine; name one to try it"
-    );
+    ensure!(!runs.is_empty(), "no scenario is meant for such a machine; name one to try it");
     if needs_steer {
         cargo_build("steer-agent")?;
     }
@@ -192,11 +166,7 @@ fn guest_program() -> PathBuf {
 impl Run {
     /// One scenario on the machine given.
     pub(crate) fn new(scenario: &str, machine: Machine, timeout: Duration) -> Self {
-        Self {
-            scenario: scenario.to_owned(),
-            machine,
-            timeout,
-        }
+        Self { scenario: scenario.to_owned(), machine, timeout }
     }
 
     /// Boots the machine, shows what it says and prints the verdict.
@@ -204,105 +174,104 @@ impl Run {
         let title = format!("{} on {}", self.scenario, self.machine);
         println!("-- {title}");
         let start = Instant::now();
-        let failure = self.boot(start)?.err();
+        let failure = self.boot()?.err();
         let took = start.elapsed();
         let seconds = took.as_secs_f64();
         match &failure {
             None => println!("pass: {title} ({seconds:.1} s)"),
             Some(reason) => println!("FAIL: {title} ({seconds:.1} s): {reason}"),
         }
-        Ok(Outcome {
-            title,
-            took,
-            failure,
-        })
+        Ok(Outcome { title, took, failure })
     }
 
     /// Boots the machine and shows what it says. The inner result is the guest's verdict.
-    pub(crate) fn boot(&self, start: Instant) -> Result<Result<(), String>> {
+    pub(crate) fn boot(&self) -> Result<Result<(), String>> {
         let kernel = Kernel::ensure(&self.machine.kernel)?;
-        let logs = machine::logs();
-        fs::create_dir_all(&logs)?;
-        let name = format!(
-            "{}-{}-{}",
-            self.scenario,
-            self.machine.nic.name(),
-            self.machine.kernel
-        );
-        let console = logs.join(format!("{name}.console"));
+        let logs = Logs::new(self)?;
         let initramfs = workspace::lab().join("initramfs");
         let arguments = ["init", "--nic", self.machine.nic.name(), &self.scenario];
         let arguments = arguments.map(str::to_owned);
-        fs::write(
-            &initramfs,
-            initramfs::build(&kernel, &guest_program(), &arguments)?,
-        )?;
-        let mut log = File::create(logs.join(format!("{name}.log")))?;
+        fs::write(&initramfs, initramfs::build(&kernel, &guest_program(), &arguments)?)?;
 
-        let mut qemu = self.machine.qemu(&kernel, &initramfs, &console);
-        qemu.stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        let mut qemu = self.machine.qemu(&kernel, &initramfs, &logs.console);
+        qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&logs.qemu)?);
         let mut qemu = qemu.spawn().context("cannot start QEMU")?;
-        let (lines, said) = mpsc::channel();
-        for output in [
-            qemu.stdout
-                .take()
-                .map(|it| Box::new(it) as Box<dyn std::io::Read + Send>),
-            qemu.stderr
-                .take()
-                .map(|it| Box::new(it) as Box<dyn std::io::Read + Send>),
-        ] {
-            let lines = lines.clone();
-            let output = BufReader::new(output.context("QEMU has no output")?);
-            thread::spawn(move || {
-                for line in output.lines().map_while(Result::ok) {
-                    if lines.send(line).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-        drop(lines);
-
-        let mut verdict = None;
-        let give_up = start + self.timeout;
-        let timed_out = loop {
-            match said.recv_timeout(give_up.saturating_duration_since(Instant::now())) {
-                Ok(line) => {
-                    writeln!(log, "{line}")?;
-                    match line.strip_prefix("verdict: ") {
-                        Some(text) => verdict = Some(text.to_owned()),
-                        None => println!("{line}"),
-                    }
-                }
-                Err(RecvTimeoutError::Disconnected) => break false,
-                Err(RecvTimeoutError::Timeout) => break true,
-            }
-        };
-        if timed_out {
+        let output = qemu.stdout.take().context("QEMU has no output")?;
+        let result = follow(output, File::create(&logs.guest)?, Instant::now() + self.timeout);
+        // A machine that has said its last word powers off; one that is late or silent is ended.
+        if !matches!(result, Ok(End::Closed(_))) {
             qemu.kill().context("cannot end QEMU")?;
         }
         qemu.wait()?;
-        Ok(match verdict.as_deref() {
-            Some("pass") => Ok(()),
-            Some(reason) => Err(reason.to_owned()),
-            None if timed_out => {
-                let seconds = self.timeout.as_secs();
-                Err(format!(
-                    "no verdict within {seconds} s; the console ended with\n{}",
-                    end_of(&console)
-                ))
+        Ok(match result? {
+            End::Closed(Some(verdict)) if verdict == "pass" => Ok(()),
+            End::Closed(Some(reason)) => Err(reason),
+            End::Closed(None) => Err(format!("the machine ended early\n{}", logs.end())),
+            End::TimedOut => {
+                Err(format!("not done within {} s\n{}", self.timeout.as_secs(), logs.end()))
             }
-            None => Err(format!(
-                "the guest ended without a verdict; its console:\n{}",
-                end_of(&console)
-            )),
         })
     }
 }
 
-fn end_of(console: &Path) -> String {
-    let bytes = fs::read(console).unwrap_or_default();
-    process::tail(&String::from_utf8_lossy(&bytes), 25)
+/// How the output of a machine ended.
+enum End {
+    /// The machine is off; its verdict, if it came to one.
+    Closed(Option<String>),
+    TimedOut,
+}
+
+/// Shows and logs what the guest program says until it ends or time is up.
+fn follow(output: ChildStdout, mut log: File, give_up: Instant) -> Result<End> {
+    let (lines, said) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            if lines.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    let mut verdict = None;
+    loop {
+        match said.recv_timeout(give_up.saturating_duration_since(Instant::now())) {
+            Ok(line) => {
+                writeln!(log, "{line}")?;
+                match line.strip_prefix("verdict: ") {
+                    Some(text) => verdict = Some(text.to_owned()),
+                    None => println!("{line}"),
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => return Ok(End::Closed(verdict)),
+            Err(RecvTimeoutError::Timeout) => return Ok(End::TimedOut),
+        }
+    }
+}
+
+/// Where a run's output is kept.
+struct Logs {
+    /// What the guest program says.
+    guest: PathBuf,
+    /// What the kernel says.
+    console: PathBuf,
+    /// What QEMU says.
+    qemu: PathBuf,
+}
+
+impl Logs {
+    fn new(run: &Run) -> Result<Self> {
+        let directory = workspace::lab().join("logs");
+        fs::create_dir_all(&directory)?;
+        let name = format!("{}-{}-{}", run.scenario, run.machine.nic.name(), run.machine.kernel);
+        let path = |kind: &str| directory.join(format!("{name}.{kind}"));
+        Ok(Self { guest: path("log"), console: path("console"), qemu: path("qemu") })
+    }
+
+    /// The last lines of the kernel's console and of QEMU.
+    fn end(&self) -> String {
+        let tail = |path: &Path| {
+            let bytes = fs::read(path).unwrap_or_default();
+            process::tail(&String::from_utf8_lossy(&bytes), 25)
+        };
+        format!("{}\n{}", tail(&self.console), tail(&self.qemu))
+    }
 }

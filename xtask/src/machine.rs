@@ -7,7 +7,7 @@ use std::{fmt, path::Path, process::Command};
 
 use clap::ValueEnum;
 
-use crate::{initramfs, kernel::Kernel, workspace};
+use crate::{initramfs, kernel::Kernel};
 
 const MAC_UNDER_TEST: &str = "52:54:00:00:00:01";
 const MAC_OF_PEER: &str = "52:54:00:00:00:02";
@@ -47,11 +47,7 @@ pub(crate) struct Topology {
 impl Topology {
     /// One socket of single-threaded cores.
     pub(crate) fn flat(cpus: u32) -> Self {
-        Self {
-            sockets: 1,
-            cores: cpus,
-            threads: 1,
-        }
+        Self { sockets: 1, cores: cpus, threads: 1 }
     }
 
     fn cpus(self) -> u32 {
@@ -71,12 +67,7 @@ pub(crate) struct Machine {
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cpus = self.topology.cpus();
-        write!(
-            f,
-            "{}, kernel {}, {cpus} CPUs",
-            self.nic.name(),
-            self.kernel
-        )
+        write!(f, "{}, kernel {}, {cpus} CPUs", self.nic.name(), self.kernel)
     }
 }
 
@@ -113,71 +104,40 @@ impl Machine {
         command.arg("-kernel").arg(kernel.image());
         command.arg("-initrd").arg(initramfs);
         // A guest that panics ends at once: `-no-reboot` turns its reboot into an exit.
-        command.args(["-append", "console=ttyS0 panic=-1"]);
-        command
-            .arg("-serial")
-            .arg(format!("file:{}", console.display()));
+        command.args(["-append", "console=ttyS0 quiet loglevel=4 panic=-1"]);
+        command.arg("-serial").arg(format!("file:{}", console.display()));
         self.add_nics(&mut command);
         command
     }
 
     fn add_base(&self, command: &mut Command) {
-        let Topology {
-            sockets,
-            cores,
-            threads,
-        } = self.topology;
+        let Topology { sockets, cores, threads } = self.topology;
         let cpus = self.topology.cpus();
-        command.args([
-            "-nodefaults",
-            "-no-user-config",
-            "-no-reboot",
-            "-display",
-            "none",
-        ]);
+        command.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
         // The hosts this is for are virtual machines themselves and have no KVM to offer.
-        command.args([
-            "-machine",
-            "q35",
-            "-accel",
-            "tcg,thread=multi",
-            "-cpu",
-            "max",
-        ]);
+        command.args(["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"]);
         command.args(["-m", "1536", "-smp"]);
-        command.arg(format!(
-            "{cpus},sockets={sockets},cores={cores},threads={threads}"
-        ));
+        command.arg(format!("{cpus},sockets={sockets},cores={cores},threads={threads}"));
         command.arg("-virtfs").arg(format!(
             "local,path=/,mount_tag={},security_model=none,readonly=on,multidevs=remap",
             initramfs::HOST_ROOT
         ));
-        command.args([
-            "-chardev",
-            "stdio,id=steer,signal=off",
-            "-device",
-            "virtio-serial-pci",
-        ]);
+        // As a file and not as QEMU's own "stdio", which counts as closed when stdin is at its end
+        // and then holds up the guest that writes.
+        command.args(["-chardev", "file,id=steer,path=/dev/stdout"]);
+        command.args(["-device", "virtio-serial-pci"]);
         command.args(["-device", "virtserialport,chardev=steer,name=steer"]);
     }
 
     fn add_nics(&self, command: &mut Command) {
         let wire = |command: &mut Command, id: &str, queues: u32| {
             let tap = |queues| {
-                let queues = if queues > 1 {
-                    format!(",queues={queues}")
-                } else {
-                    String::new()
-                };
+                let queues = if queues > 1 { format!(",queues={queues}") } else { String::new() };
                 format!("tap,id={id},ifname={id},script=no,downscript=no,vhost=off{queues}")
             };
             let hub = || format!("hubport,id={id},hubid=0");
             // The hub has no queues to offer, and the emulated virtio-net takes its own from it.
-            let wire = if self.nic == Nic::Virtio {
-                tap(queues)
-            } else {
-                hub()
-            };
+            let wire = if self.nic == Nic::Virtio { tap(queues) } else { hub() };
             command.args(["-netdev", &wire]);
         };
         wire(command, "under-test", TAP_QUEUES);
@@ -193,17 +153,8 @@ impl Machine {
             Nic::E1000e => "e1000e".to_owned(),
         };
         command.arg("-device");
-        command.arg(format!(
-            "{under_test},netdev=under-test,mac={MAC_UNDER_TEST},romfile="
-        ));
+        command.arg(format!("{under_test},netdev=under-test,mac={MAC_UNDER_TEST},romfile="));
         command.arg("-device");
-        command.arg(format!(
-            "virtio-net-pci,netdev=peer,mac={MAC_OF_PEER},romfile="
-        ));
+        command.arg(format!("virtio-net-pci,netdev=peer,mac={MAC_OF_PEER},romfile="));
     }
-}
-
-/// Where the logs of a run are.
-pub(crate) fn logs() -> std::path::PathBuf {
-    workspace::lab().join("logs")
 }

@@ -13,9 +13,7 @@ const TAIL_LINES: usize = 30;
 
 /// Runs a command whose output goes to the terminal.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("cannot run {}", name(command)))?;
+    let status = command.status().with_context(|| format!("cannot run {}", name(command)))?;
     if !status.success() {
         bail!("{} failed ({status})", name(command));
     }
@@ -46,11 +44,7 @@ pub(crate) fn tail(text: &str, lines: usize) -> String {
 /// The command as one would type it.
 pub(crate) fn name(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy()];
-    words.extend(
-        command
-            .get_args()
-            .map(|argument| argument.to_string_lossy()),
-    );
+    words.extend(command.get_args().map(|argument| argument.to_string_lossy()));
     words.join(" ")
 }
 

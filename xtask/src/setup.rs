@@ -67,10 +67,7 @@ fn packages() -> Result<()> {
     }
     if !is_root()? {
         let all: Vec<String> = packages.into_iter().chain(llvm).collect();
-        bail!(
-            "packages are missing that only root can install.\n{}",
-            advice(&all, qemu)?
-        );
+        bail!("packages are missing that only root can install.\n{}", advice(&all, qemu)?);
     }
     let apt = Apt::machine()?;
     step("package lists", || apt.update())?;
@@ -94,43 +91,26 @@ fn packages() -> Result<()> {
 fn advice(packages: &[String], qemu: bool) -> Result<String> {
     let mut text = "Run `cargo xtask setup` as root, or let root run:\n".to_owned();
     if !packages.is_empty() {
-        writeln!(
-            text,
-            "  apt-get install --yes --no-install-recommends {}",
-            packages.join(" ")
-        )?;
+        writeln!(text, "  apt-get install --yes --no-install-recommends {}", packages.join(" "))?;
     }
     if qemu {
         let suite = qemu_suite()?;
-        let option = suite
-            .as_ref()
-            .map(|suite| format!("--target-release {suite} "));
+        let option = suite.as_ref().map(|suite| format!("--target-release {suite} "));
         let option = option.unwrap_or_default();
-        writeln!(
-            text,
-            "  apt-get install --yes --no-install-recommends {option}{QEMU_PACKAGE}"
-        )?;
+        writeln!(text, "  apt-get install --yes --no-install-recommends {option}{QEMU_PACKAGE}")?;
         if let Some(suite) = suite {
-            writeln!(
-                text,
-                "  (with {suite} in apt's sources: QEMU 8 is the first with an igb)"
-            )?;
+            writeln!(text, "  (with {suite} in apt's sources: QEMU 8 is the first with an igb)")?;
         }
     }
     Ok(text)
 }
 
 fn is_root() -> Result<bool> {
-    Ok(fs::metadata("/proc/self")
-        .context("cannot see /proc/self")?
-        .uid()
-        == 0)
+    Ok(fs::metadata("/proc/self").context("cannot see /proc/self")?.uid() == 0)
 }
 
 fn missing_packages() -> Vec<String> {
-    let absent = PROGRAMS
-        .iter()
-        .filter(|(program, _)| workspace::program(program).is_none());
+    let absent = PROGRAMS.iter().filter(|(program, _)| workspace::program(program).is_none());
     let mut missing: Vec<String> = absent.map(|(_, package)| (*package).to_owned()).collect();
     if !has_static_busybox() {
         missing.push("busybox-static".to_owned());
@@ -151,20 +131,13 @@ fn missing_llvm() -> Vec<String> {
         return Vec::new();
     }
     let major = llvm_major().unwrap_or_else(|| EXPECTED_LLVM.to_owned());
-    let packages = [
-        format!("llvm-{major}-dev"),
-        "libzstd-dev".to_owned(),
-        "zlib1g-dev".to_owned(),
-    ];
+    let packages = [format!("llvm-{major}-dev"), "libzstd-dev".to_owned(), "zlib1g-dev".to_owned()];
     let installed = |package: &String| {
         let status = ["--show", "--showformat", "${Status}"];
         let query = process::capture(Command::new("dpkg-query").args(status).arg(package));
         query.is_ok_and(|status| status.ends_with("ok installed"))
     };
-    packages
-        .into_iter()
-        .filter(|package| !installed(package))
-        .collect()
+    packages.into_iter().filter(|package| !installed(package)).collect()
 }
 
 /// The LLVM that the BPF compiler writes its bitcode with, and that must read it again.
@@ -178,9 +151,7 @@ fn llvm_major() -> Option<String> {
         Compiler::Debian => Command::new(bpf::DEBIAN_RUSTC),
     };
     let facts = process::capture(rustc.arg("-vV")).ok()?;
-    let version = facts
-        .lines()
-        .find_map(|line| line.strip_prefix("LLVM version: "))?;
+    let version = facts.lines().find_map(|line| line.strip_prefix("LLVM version: "))?;
     version.split('.').next().map(str::to_owned)
 }
 
@@ -218,10 +189,7 @@ fn components() -> Result<()> {
 fn has_static_busybox() -> bool {
     let contents = workspace::program("busybox").and_then(|path| fs::read(path).ok());
     let interpreter: &[u8] = b"/ld-linux";
-    contents.is_some_and(|elf| {
-        !elf.windows(interpreter.len())
-            .any(|bytes| bytes == interpreter)
-    })
+    contents.is_some_and(|elf| !elf.windows(interpreter.len()).any(|bytes| bytes == interpreter))
 }
 
 fn qemu_has_igb() -> bool {

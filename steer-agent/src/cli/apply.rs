@@ -12,7 +12,7 @@ use crate::run::steered::{Hand, Steered};
 use crate::sys::Machine;
 
 pub(super) fn apply(args: &ApplyArgs, settings: &Settings) -> anyhow::Result<Exit> {
-    let machine = Machine::new();
+    let machine = Machine::open()?;
     let nics = for_writing(&machine, &args.interfaces)?;
     let say = |line: &str| {
         if let Err(error) = print_line(line) {
@@ -23,7 +23,7 @@ pub(super) fn apply(args: &ApplyArgs, settings: &Settings) -> anyhow::Result<Exi
     for nic in &nics {
         steered.push(Steered::begin(nic, &machine, &settings.state_dir, false, &say)?);
     }
-    let mut watch = Watch::start(machine.clone(), &nics, args.observer.resolve())?;
+    let mut watch = Watch::start(&machine, &nics, args.observer.resolve())?;
     let hand = Hand { port: &machine, policy: &settings.policy, say: &say };
 
     note(&format!("observing for {:?}", args.window));

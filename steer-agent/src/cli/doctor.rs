@@ -10,7 +10,7 @@ use crate::report::doctor::{self, Finding, Level};
 use crate::sys::Machine;
 
 pub(super) fn doctor(args: &DoctorArgs) -> anyhow::Result<Exit> {
-    let machine = Machine::new();
+    let machine = Machine::open()?;
     let facts = probe::facts(&machine);
     let topology = host::topology(machine.root())?;
     let selected = if args.interfaces.is_empty() {
@@ -55,7 +55,7 @@ fn programs(machine: &Machine, nics: &[Nic]) -> Vec<Finding> {
         found,
         consequence: consequence.to_owned(),
     };
-    match Watch::start(machine.clone(), nics, Observer::Tracing) {
+    match Watch::start(machine, nics, Observer::Tracing) {
         Ok(watch) => watch
             .programs()
             .into_iter()
@@ -68,7 +68,7 @@ fn programs(machine: &Machine, nics: &[Nic]) -> Vec<Finding> {
                 Some(why) => finding(
                     Level::Note,
                     format!("{} does not attach to {}: {why}", program.name, program.hook),
-                    program.without,
+                    "what it counts is not seen",
                 ),
             })
             .collect(),

@@ -11,7 +11,7 @@ use crate::report::text;
 use crate::sys::Machine;
 
 pub(super) fn plan(args: &PlanArgs, settings: &Settings) -> anyhow::Result<Exit> {
-    let machine = Machine::new();
+    let machine = Machine::open()?;
     let selected = for_reading(&machine, &args.interfaces)?;
     if selected.is_empty() {
         note(&steerable(&machine)?);
@@ -26,7 +26,7 @@ pub(super) fn plan(args: &PlanArgs, settings: &Settings) -> anyhow::Result<Exit>
         }
     }
     if !nics.is_empty() {
-        let mut watch = Watch::start(machine, &nics, args.observer.resolve())?;
+        let mut watch = Watch::start(&machine, &nics, args.observer.resolve())?;
         let first = watch.sample()?;
         note(&format!("observing for {:?}; nothing is written", args.window));
         std::thread::sleep(args.window);

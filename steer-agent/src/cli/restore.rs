@@ -14,7 +14,7 @@ use crate::sys::owner::{Claim, claim};
 use crate::sys::{Machine, Port as _};
 
 pub(super) fn restore(args: &RestoreArgs, settings: &Settings) -> anyhow::Result<Exit> {
-    let machine = Machine::new();
+    let machine = Machine::open()?;
     let state_dir = settings.state_dir.as_path();
     if args.interfaces.is_empty() {
         let with_journal = Journal::all(state_dir)?;
@@ -27,8 +27,7 @@ pub(super) fn restore(args: &RestoreArgs, settings: &Settings) -> anyhow::Result
     let trust = if args.force { Trust::Force } else { Trust::OwnOnly };
     let mut names: Vec<String> = Vec::new();
     for name in &args.interfaces {
-        let members = nic::members(&machine, name);
-        if members.is_empty() { names.push(name.clone()) } else { names.extend(members) }
+        names.extend(nic::members(&machine, name).unwrap_or_else(|| vec![name.clone()]));
     }
     let mut worst = Exit::NotMet;
     for name in &names {

@@ -8,7 +8,8 @@ use crate::run::{Ended, Options, run as steer};
 use crate::sys::Machine;
 
 pub(super) fn run(args: &RunArgs, settings: &Settings) -> anyhow::Result<Exit> {
-    let nics = for_writing(&Machine::new(), &args.interfaces)?;
+    let machine = Machine::open()?;
+    let nics = for_writing(&machine, &args.interfaces)?;
     let names: Vec<&str> = nics.iter().map(|nic| nic.name.as_str()).collect();
     let on_exit = args.on_exit.unwrap_or(settings.on_exit);
     let period = args.period.unwrap_or(settings.period);
@@ -37,7 +38,7 @@ pub(super) fn run(args: &RunArgs, settings: &Settings) -> anyhow::Result<Exit> {
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(match runtime.block_on(steer(options, &say))? {
+    Ok(match runtime.block_on(steer(options, &machine, &say))? {
         Ended::AsAsked => Exit::Done,
         Ended::NicsGone => {
             note("no NIC is left to steer");

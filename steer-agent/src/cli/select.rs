@@ -76,8 +76,7 @@ pub(super) fn steerable(machine: &Machine) -> anyhow::Result<String> {
 fn named(machine: &Machine, names: &[String]) -> anyhow::Result<Vec<Selected>> {
     let mut selected: Vec<Selected> = Vec::new();
     for name in names {
-        let members = nic::members(machine, name);
-        let expanded = if members.is_empty() { vec![name.clone()] } else { members };
+        let expanded = nic::members(machine, name).unwrap_or_else(|| vec![name.clone()]);
         for name in expanded {
             if selected.iter().any(|known| known.nic.name == name) {
                 continue;

@@ -18,7 +18,7 @@ use crate::sys::Machine;
 const SILENCE: Duration = Duration::from_millis(500);
 
 pub(super) fn status(args: &StatusArgs, settings: &Settings) -> anyhow::Result<Exit> {
-    let machine = Machine::new();
+    let machine = Machine::open()?;
     let selected = for_reading(&machine, &args.interfaces)?;
     if selected.is_empty() {
         note(&steerable(&machine)?);
@@ -30,7 +30,8 @@ pub(super) fn status(args: &StatusArgs, settings: &Settings) -> anyhow::Result<E
     for Selected { nic, why_not } in &unable {
         note(&format!("{} cannot be steered: {}", nic.name, why_not.as_deref().unwrap_or("")));
     }
-    let mut source = Observation { settings, args, machine, nics: able, watch: None, last: None };
+    let mut source =
+        Observation { settings, args, machine: &machine, nics: able, watch: None, last: None };
     loop {
         let mut document = source.next()?;
         document.nics.extend(unable.iter().map(unsteerable));
@@ -53,9 +54,9 @@ pub(super) fn status(args: &StatusArgs, settings: &Settings) -> anyhow::Result<E
 struct Observation<'a> {
     settings: &'a Settings,
     args: &'a StatusArgs,
-    machine: Machine,
+    machine: &'a Machine,
     nics: Vec<Nic>,
-    watch: Option<Watch>,
+    watch: Option<Watch<'a>>,
     last: Option<Sample>,
 }
 
@@ -109,7 +110,7 @@ impl Observation<'_> {
             None => {
                 let observer =
                     self.args.observer.unwrap_or(super::args::ObserverArg::Auto).resolve();
-                Watch::start(self.machine.clone(), &self.nics, observer)?
+                Watch::start(self.machine, &self.nics, observer)?
             }
         };
         let first = match self.last.take() {

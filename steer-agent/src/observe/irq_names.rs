@@ -36,7 +36,7 @@ const fn row(driver: &'static str, name: &'static str, count: Count) -> Row {
 
 /// Linux 6.1 to 7.3, in the files named beside the rows (drivers/net/ethernet, unless it says
 /// otherwise).
-const ROWS: [Row; 30] = [
+const ROWS: [Row; 27] = [
     row("igb", "%i-TxRx-%n", Count::Queue), // intel/igb/igb_main.c igb_request_msix
     row("igb", "%i-rx-%n", Count::Queue),
     row("igc", "%i-TxRx-%n", Count::Queue), // intel/igc/igc_main.c igc_request_msix
@@ -59,14 +59,11 @@ const ROWS: [Row; 30] = [
     row("tg3", "%i-rx-%n", Count::QueueFromOne),
     row("ena", "%i-Tx-Rx-%n", Count::Queue), // amazon/ena/ena_netdev.c ena_setup_io_intr
     row("gve", "gve-ntfy-blk%n@", Count::SecondHalf), // google/gve/gve_main.c gve_alloc_notify_blocks
-    row("gve", "%i-ntfy-block.%n", Count::SecondHalf), // the same before 6.0
+    row("gve", "%i-ntfy-block.%n", Count::SecondHalf), // the same in older kernels
     row("mana", "mana_q%n@", Count::Queue), // microsoft/mana/gdma_main.c mana_gd_setup_irqs
     row("virtio_net", "%d-input.%n", Count::Queue), // drivers/net/virtio_net.c virtnet_find_vqs
     row("vmxnet3", "%i-rxtx-%n", Count::Vector), // drivers/net/vmxnet3/vmxnet3_drv.c vmxnet3_request_irqs
     row("vmxnet3", "%i-rx-%n", Count::Vector),
-    row("nfp", "%i-rxtx-%n", Count::Queue), // netronome/nfp/nfp_net_common.c nfp_net_prepare_vector
-    row("atlantic", "%i-%n", Count::Queue), // aquantia/atlantic/aq_pci_func.c
-    row("thunder-nicvf", "%i-rxtx-%n", Count::Queue), // cavium/thunder/nicvf_main.c
 ];
 
 /// The device whose interrupts are named.

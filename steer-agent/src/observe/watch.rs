@@ -11,25 +11,19 @@ use crate::sys::Machine;
 
 /// A running observation. Dropping it detaches everything.
 #[derive(Debug)]
-pub struct Watch {
-    machine: Machine,
+pub struct Watch<'a> {
+    machine: &'a Machine,
     kernel: KernelSide,
     watched: Vec<WatchedNic>,
 }
 
-impl Watch {
+impl<'a> Watch<'a> {
     /// Starts to observe `nics` with `observer`.
-    pub fn start(machine: Machine, nics: &[Nic], observer: Observer) -> anyhow::Result<Self> {
+    pub fn start(machine: &'a Machine, nics: &[Nic], observer: Observer) -> anyhow::Result<Self> {
         let watched: Vec<WatchedNic> = nics.iter().map(WatchedNic::of).collect();
         let options = StartOptions { observer, nics: watched.clone(), ..StartOptions::default() };
         let kernel = KernelSide::start(&options)?;
         Ok(Self { machine, kernel, watched })
-    }
-
-    /// The machine under observation.
-    #[must_use]
-    pub fn machine(&self) -> &Machine {
-        &self.machine
     }
 
     /// The programs, and what became of each.
@@ -43,7 +37,7 @@ impl Watch {
         let mut missing = Vec::new();
         let mut settings = Vec::new();
         for (index, watched) in self.watched.iter_mut().enumerate() {
-            match nic::read(&self.machine, &watched.name) {
+            match nic::read_noting(self.machine, &watched.name, &mut missing) {
                 Ok(nic) => {
                     let now = WatchedNic::of(&nic);
                     if now != *watched {

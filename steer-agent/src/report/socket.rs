@@ -105,10 +105,13 @@ async fn answer(
     let Ok(Request::Status { flows }) = serde_json::from_slice(&request) else {
         return stream.write_all(b"{\"error\":\"unknown request\"}\n").await;
     };
-    // The first window of a daemon that has just started is not over yet: wait for it.
-    let Ok(current) = status.wait_for(Option::is_some).await else { return Ok(()) };
-    let Some(mut document) = current.as_deref().cloned() else { return Ok(()) };
-    drop(current);
+    // The first window of a daemon that has just started is not over yet: wait for it. The borrow
+    // of the document must end before the next await.
+    let document = {
+        let current = status.wait_for(Option::is_some).await;
+        current.ok().and_then(|current| current.as_deref().cloned())
+    };
+    let Some(mut document) = document else { return Ok(()) };
     if !flows {
         for nic in &mut document.nics {
             nic.flows = None;

@@ -59,14 +59,17 @@ pub enum Ended {
 }
 
 /// Runs until told to stop. `say` is given each line for the operator.
-pub async fn run(options: Options, say: &dyn Fn(&str)) -> anyhow::Result<Ended> {
-    let machine = Machine::new();
+pub async fn run(
+    options: Options,
+    machine: &Machine,
+    say: &dyn Fn(&str),
+) -> anyhow::Result<Ended> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
 
     let mut steered = Vec::new();
     for nic in &options.nics {
-        steered.push(Steered::begin(nic, &machine, &options.state_dir, options.dry_run, say)?);
+        steered.push(Steered::begin(nic, machine, &options.state_dir, options.dry_run, say)?);
     }
     let server = Server::bind(&options.runtime_dir).with_context(|| {
         format!(
@@ -74,13 +77,13 @@ pub async fn run(options: Options, say: &dyn Fn(&str)) -> anyhow::Result<Ended> 
             options.runtime_dir.display()
         )
     })?;
-    let mut watch = Watch::start(machine.clone(), &options.nics, options.observer)?;
+    let mut watch = Watch::start(machine, &options.nics, options.observer)?;
     let mut earlier = watch.sample()?;
     let (publish, published) = watch::channel(None);
     let serving = server.serve(published);
     tokio::pin!(serving);
 
-    let mut line = Line { options: &options, machine: &machine, say, settled_ns: earlier.at_ns };
+    let mut line = Line { options: &options, machine, say, settled_ns: earlier.at_ns };
     let mut ticks = interval(options.period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
@@ -122,7 +125,7 @@ struct Line<'a> {
 impl Line<'_> {
     fn tick(
         &mut self,
-        watch: &mut Watch,
+        watch: &mut Watch<'_>,
         earlier: &mut Sample,
         steered: &mut Vec<Steered>,
     ) -> anyhow::Result<Status> {

@@ -8,6 +8,7 @@
 //!  |   |- ethnl        netlink, where it answers     ethnl.rs, over netlink.rs
 //!  |   |- irq, queues  files of interrupts, queues   irq.rs, queues.rs, over root.rs
 //!  |- FakeMachine  the one of the tests          fake.rs
+//! owner        one steer a NIC               owner.rs
 //! ```
 //!
 //! Every failure is a [`SysError`] that names call, object, value and errno. Nothing here decides.
@@ -20,6 +21,7 @@ pub mod fake;
 pub mod irq;
 mod machine;
 mod netlink;
+pub mod owner;
 mod port;
 pub mod queues;
 mod raw;

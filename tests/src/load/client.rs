@@ -96,11 +96,7 @@ impl Socket {
                 Self::Tcp(stream)
             }
             Proto::Udp => {
-                let any = if target.is_ipv4() {
-                    "0.0.0.0:0"
-                } else {
-                    "[::]:0"
-                };
+                let any = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
                 let socket = UdpSocket::bind(any)?;
                 socket.connect(target)?;
                 socket.set_nonblocking(true)?;
@@ -197,14 +193,7 @@ impl Engine {
             let turn = u32::try_from(index).context("too many flows")?;
             due.push(Reverse((start + interval * turn / count, index)));
         }
-        Ok(Self {
-            proto: client.proto,
-            epoll,
-            flows,
-            due,
-            interval,
-            counters,
-        })
+        Ok(Self { proto: client.proto, epoll, flows, due, interval, counters })
     }
 
     fn run(&mut self, stopping: &AtomicBool) -> Result<()> {
@@ -225,13 +214,9 @@ impl Engine {
             }
             let next = self.due.peek().filter(|_| !stop);
             let wait = next.map_or(Duration::from_millis(50), |Reverse((due, _))| {
-                due.saturating_duration_since(now)
-                    .min(Duration::from_millis(50))
+                due.saturating_duration_since(now).min(Duration::from_millis(50))
             });
-            let wait = Timespec {
-                tv_sec: 0,
-                tv_nsec: i64::from(wait.subsec_nanos()),
-            };
+            let wait = Timespec { tv_sec: 0, tv_nsec: i64::from(wait.subsec_nanos()) };
             match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&wait)) {
                 Err(rustix::io::Errno::INTR) => continue,
                 result => result?,
@@ -280,10 +265,7 @@ impl Engine {
 
     fn give_up_overdue(&mut self, now: Instant) -> Result<()> {
         for index in 0..self.flows.len() {
-            if self.flows[index]
-                .waiting
-                .is_some_and(|sent| now > sent + PATIENCE)
-            {
+            if self.flows[index].waiting.is_some_and(|sent| now > sent + PATIENCE) {
                 self.fail(index)?;
             }
         }
@@ -303,8 +285,7 @@ impl Engine {
         epoll::add(&self.epoll, socket.as_fd(), token, EventFlags::IN)?;
         *flow = Flow::new(flow.target, socket);
         if !idle {
-            self.due
-                .push(Reverse((Instant::now() + self.interval, index)));
+            self.due.push(Reverse((Instant::now() + self.interval, index)));
         }
         Ok(())
     }
@@ -312,14 +293,7 @@ impl Engine {
 
 impl Flow {
     fn new(target: SocketAddr, socket: Socket) -> Self {
-        Self {
-            target,
-            socket,
-            next: 0,
-            waiting: None,
-            answer: [0; RESPONSE],
-            have: 0,
-        }
+        Self { target, socket, next: 0, waiting: None, answer: [0; RESPONSE], have: 0 }
     }
 
     /// Takes what has come; true when an answer is complete.

@@ -46,10 +46,6 @@ pub(super) fn ask<T: DeserializeOwned>(socket: &Path, command: &str) -> Result<T
     writeln!(stream, "{command}")?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
-    ensure!(
-        !line.is_empty(),
-        "{} gave no answer to {command}",
-        socket.display()
-    );
+    ensure!(!line.is_empty(), "{} gave no answer to {command}", socket.display());
     serde_json::from_str(&line).with_context(|| format!("unexpected answer to {command}: {line}"))
 }

@@ -173,11 +173,7 @@ impl Server {
 
 /// A socket bound to an address that others bind to as well.
 fn shared_socket(address: SocketAddr, kind: SocketType) -> Result<OwnedFd> {
-    let family = if address.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = net::socket(family, kind, None)?;
     sockopt::set_socket_reuseport(&socket, true)?;
     net::bind(&socket, &address).with_context(|| format!("cannot bind to {address}"))?;
@@ -300,10 +296,8 @@ impl Worker {
 
     fn stats(&self) -> WorkerStats {
         let sockets = self.sockets();
-        let connections = sockets
-            .values()
-            .filter(|socket| matches!(socket, Socket::Connection(_)))
-            .count();
+        let connections =
+            sockets.values().filter(|socket| matches!(socket, Socket::Connection(_))).count();
         WorkerStats {
             cpu: self.cpu,
             received: self.received.load(Ordering::Relaxed),

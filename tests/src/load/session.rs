@@ -74,31 +74,18 @@ impl Window {
     /// The aligned share; 0 where nothing was received.
     #[must_use]
     pub fn share(self) -> f64 {
-        if self.received == 0 {
-            0.0
-        } else {
-            self.aligned as f64 / self.received as f64
-        }
+        if self.received == 0 { 0.0 } else { self.aligned as f64 / self.received as f64 }
     }
 }
 
 impl Load {
     /// Starts server and client, and returns once answers come.
     pub fn start(guest: &Guest, spec: &Spec) -> Result<Self> {
-        let workers: Vec<usize> = if spec.workers.is_empty() {
-            (0..guest.cpus).collect()
-        } else {
-            spec.workers.clone()
-        };
-        let workers = workers
-            .iter()
-            .map(usize::to_string)
-            .collect::<Vec<_>>()
-            .join(",");
-        let addresses = spec
-            .addresses
-            .iter()
-            .map(|address| Ok(SocketAddr::new(address.parse()?, PORT)));
+        let workers: Vec<usize> =
+            if spec.workers.is_empty() { (0..guest.cpus).collect() } else { spec.workers.clone() };
+        let workers = workers.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+        let addresses =
+            spec.addresses.iter().map(|address| Ok(SocketAddr::new(address.parse()?, PORT)));
         let addresses: Vec<SocketAddr> = addresses.collect::<Result<_>>()?;
         let [server_control, client_control] =
             ["/run/lab-server", "/run/lab-client"].map(PathBuf::from);
@@ -114,15 +101,8 @@ impl Load {
         });
         serve.arg("--control").arg(&server_control);
         let mut load = Command::new("ip");
-        load.args(["netns", "exec", PEER])
-            .arg(&guest.program)
-            .arg("load");
-        load.args([
-            "--flows",
-            &spec.flows.to_string(),
-            "--rate",
-            &spec.rate.to_string(),
-        ]);
+        load.args(["netns", "exec", PEER]).arg(&guest.program).arg("load");
+        load.args(["--flows", &spec.flows.to_string(), "--rate", &spec.rate.to_string()]);
         load.arg("--control").arg(&client_control);
         for address in addresses {
             serve.args(["--listen", &address.to_string()]);
@@ -137,12 +117,7 @@ impl Load {
         await_socket(&server_control, &mut server)?;
         let mut client = load.spawn().context("cannot start the client")?;
         await_socket(&client_control, &mut client)?;
-        let load = Self {
-            server,
-            client,
-            server_control,
-            client_control,
-        };
+        let load = Self { server, client, server_control, client_control };
         let give_up = Instant::now() + Duration::from_secs(10);
         while load.client()?.answered < spec.flows as u64 {
             ensure!(Instant::now() < give_up, "the load does not get going");
@@ -163,9 +138,7 @@ impl Load {
             if (0.10..0.40).contains(&share) {
                 return Ok(load);
             }
-            guest.say(format_args!(
-                "the load came out aligned by {share:.2}: once more"
-            ));
+            guest.say(format_args!("the load came out aligned by {share:.2}: once more"));
             load.stop()?;
         }
         bail!("five loads in a row came out aligned by chance")
@@ -233,11 +206,7 @@ fn await_socket(socket: &Path, process: &mut Child) -> Result<()> {
         if let Some(status) = process.try_wait()? {
             bail!("the process behind {} ended: {status}", socket.display());
         }
-        ensure!(
-            Instant::now() < give_up,
-            "{} does not appear",
-            socket.display()
-        );
+        ensure!(Instant::now() < give_up, "{} does not appear", socket.display());
         thread::sleep(Duration::from_millis(20));
     }
     Ok(())

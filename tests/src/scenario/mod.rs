@@ -26,13 +26,7 @@ pub static TABLE: [Scenario; 1] = [Scenario {
     name: "smoke",
     about: "the machine itself: traffic flows, and tables and affinities do what they say",
     needs_steer: false,
-    machines: &[
-        "igb/6.1",
-        "igb/6.12",
-        "virtio/6.12",
-        "vmxnet3/6.12",
-        "e1000e/6.12",
-    ],
+    machines: &["igb/6.1", "igb/6.12", "virtio/6.12", "vmxnet3/6.12", "e1000e/6.12"],
     run: smoke::run,
 }];
 
@@ -47,12 +41,6 @@ pub fn run(guest: &Guest, name: &str) -> Result<()> {
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let needs = if self.needs_steer { "steer" } else { "-" };
-        write!(
-            f,
-            "{}\t{needs}\t{}\t{}",
-            self.name,
-            self.machines.join(" "),
-            self.about
-        )
+        write!(f, "{}\t{needs}\t{}\t{}", self.name, self.machines.join(" "), self.about)
     }
 }

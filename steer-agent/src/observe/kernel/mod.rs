@@ -200,8 +200,9 @@ impl KernelSide {
         );
         let slot = u32::try_from(index)?;
         let now = nic.interfaces(slot, self.netns);
+        let known = before.interfaces(slot, self.netns);
         let mut table = self.nics_map()?;
-        for (key, _) in before.interfaces(slot, self.netns) {
+        for (key, _) in known {
             if !now.iter().any(|(kept, _)| *kept == key) {
                 // The interface may have been removed already.
                 let _ = table.remove(&key);
