@@ -16,7 +16,7 @@ fn watched() -> WatchedNic {
         upper_ifindexes: Vec::new(),
         buckets: 128,
         queues: 4,
-        hash: HashSource::Computed { key: [0x1234_5678; 13], fields: support::ports() },
+        hash: HashSource::Computed { key: (0..40).collect(), fields: support::ports() },
     }
 }
 

@@ -27,7 +27,3 @@ pub const NAPIS_MIN: u32 = 256;
 
 /// Interface indexes that may stand for one NIC: itself and what is stacked on it.
 pub const IFINDEXES_PER_NIC: u32 = 64;
-
-/// Bytes of the longest hash key that is computed with: 52 covers 416 bits, of which TCP over IPv6
-/// needs 32 + 36 × 8 = 320.
-pub const HASH_KEY_BYTES: usize = 52;

@@ -1,6 +1,6 @@
 //! Flows: the key by which they are found and what is remembered of them.
 
-use crate::plain;
+use crate::{plain, toeplitz::Table};
 
 /// IP protocol number of TCP.
 pub const TCP: u8 = 6;
@@ -18,25 +18,27 @@ pub const HASH_COMPUTED: u32 = 1 << 1;
 /// First twelve bytes of an IPv4 address in its IPv6-mapped form (RFC 4291, 2.5.5.2).
 pub const V4_PREFIX: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 
-/// A flow as this host sees it.
+/// A flow as this host sees it. The first 36 bytes are in the order in which they enter the hash of
+/// a received packet, whose source is the far end.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct FlowKey {
-    /// This host's address, network order; IPv4 in its mapped form.
-    pub local: [u8; 16],
-    /// The far end's address, likewise.
+    /// The far end's address; IPv4 in its mapped form.
     pub remote: [u8; 16],
-    /// This host's port, host order; 0 where the packet was a fragment.
-    pub local_port: u16,
-    /// The far end's port, likewise.
-    pub remote_port: u16,
+    /// This host's address, likewise.
+    pub local: [u8; 16],
+    /// The far end's port, network order; 0 where the packet was a fragment.
+    pub remote_port: [u8; 2],
+    /// This host's port, likewise.
+    pub local_port: [u8; 2],
     /// IP protocol.
     pub protocol: u8,
     /// Always zero: the key is compared byte by byte.
     pub pad: [u8; 3],
 }
 
-const _: () = assert!(size_of::<FlowKey>() == 40 && core::mem::offset_of!(FlowKey, local_port) == 32);
+const _: () = assert!(size_of::<FlowKey>() == 40);
+const _: () = assert!(core::mem::offset_of!(FlowKey, remote_port) == 32);
 
 /// What is remembered of a flow that was consumed. Counts are scaled up by the sampling factor.
 #[repr(C)]
@@ -97,7 +99,17 @@ const _: () = assert!(size_of::<RxFlow>() == 16);
 plain!(FlowKey, FlowStat, RxFlow);
 
 impl FlowKey {
-    /// Whether both addresses are IPv4 ones in mapped form.
+    /// No flow.
+    pub const EMPTY: Self = Self {
+        remote: [0; 16],
+        local: [0; 16],
+        remote_port: [0; 2],
+        local_port: [0; 2],
+        protocol: 0,
+        pad: [0; 3],
+    };
+
+    /// Whether the far end's address is an IPv4 one in mapped form.
     #[inline(always)]
     #[must_use]
     pub fn is_v4(&self) -> bool {
@@ -109,6 +121,41 @@ impl FlowKey {
         }
         different == 0
     }
+
+    /// The NIC's hash of a received packet of this flow, over the ports too or not.
+    #[inline(always)]
+    #[must_use]
+    pub fn toeplitz(&self, table: &Table, ports: bool) -> u32 {
+        let mut hash = 0;
+        let mut place = 0;
+        if self.is_v4() {
+            hash ^= table.word(0, last_four(&self.remote));
+            hash ^= table.word(1, last_four(&self.local));
+            place = 2;
+        } else {
+            while place < 4 {
+                hash ^= table.word(place, four(&self.remote, place * 4));
+                hash ^= table.word(place + 4, four(&self.local, place * 4));
+                place += 1;
+            }
+            place = 8;
+        }
+        if ports {
+            let [remote, local] = [self.remote_port, self.local_port];
+            hash ^= table.word(place, [remote[0], remote[1], local[0], local[1]]);
+        }
+        hash
+    }
+}
+
+#[inline(always)]
+fn four(address: &[u8; 16], at: usize) -> [u8; 4] {
+    [address[at], address[at + 1], address[at + 2], address[at + 3]]
+}
+
+#[inline(always)]
+fn last_four(address: &[u8; 16]) -> [u8; 4] {
+    four(address, 12)
 }
 
 /// The mapped form of an IPv4 address in network order.
@@ -121,6 +168,7 @@ pub const fn mapped(v4: [u8; 4]) -> [u8; 16] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::toeplitz;
     use core::net::Ipv4Addr;
 
     #[test]
@@ -131,16 +179,33 @@ mod tests {
 
     #[test]
     fn knows_its_family() {
-        let mut key = FlowKey {
-            local: mapped([192, 0, 2, 1]),
-            remote: mapped([192, 0, 2, 2]),
-            local_port: 1,
-            remote_port: 2,
-            protocol: TCP,
-            pad: [0; 3],
-        };
+        let mut key = FlowKey { remote: mapped([192, 0, 2, 2]), ..FlowKey::EMPTY };
         assert!(key.is_v4());
         key.remote[0] = 0x20;
         assert!(!key.is_v4());
+    }
+    #[test]
+    fn hashes_what_the_nic_hashes() {
+        let table_key: [u8; 40] = core::array::from_fn(|at| u8::try_from(at * 7 % 251).expect("small"));
+        let table = Table::new(&table_key).expect("long enough");
+        let mut key = FlowKey {
+            remote: core::array::from_fn(|at| u8::try_from(at + 1).expect("small")),
+            local: core::array::from_fn(|at| u8::try_from(at + 101).expect("small")),
+            remote_port: [0x12, 0x34],
+            local_port: [0xab, 0xcd],
+            ..FlowKey::EMPTY
+        };
+        let mut v6 = [0; 36];
+        v6[..16].copy_from_slice(&key.remote);
+        v6[16..32].copy_from_slice(&key.local);
+        v6[32..].copy_from_slice(&[0x12, 0x34, 0xab, 0xcd]);
+        assert_eq!(Some(key.toeplitz(&table, true)), toeplitz::hash(&table_key, &v6));
+        assert_eq!(Some(key.toeplitz(&table, false)), toeplitz::hash(&table_key, &v6[..32]));
+
+        key.remote = mapped([10, 0, 0, 2]);
+        key.local = mapped([10, 0, 0, 1]);
+        let v4 = [10, 0, 0, 2, 10, 0, 0, 1, 0x12, 0x34, 0xab, 0xcd];
+        assert_eq!(Some(key.toeplitz(&table, true)), toeplitz::hash(&table_key, &v4));
+        assert_eq!(Some(key.toeplitz(&table, false)), toeplitz::hash(&table_key, &v4[..8]));
     }
 }

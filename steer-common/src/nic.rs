@@ -1,6 +1,6 @@
 //! What the kernel side knows of the NICs it watches.
 
-use crate::{plain, toeplitz::KEY_WORDS};
+use crate::plain;
 
 /// [`NicConfig::hash_source`]: the bucket cannot be known.
 pub const HASH_NONE: u32 = 0;
@@ -56,12 +56,10 @@ pub struct NicConfig {
     pub bucket_mask: u32,
     /// [`HASH_NONE`], [`HASH_REPORTED`] or [`HASH_COMPUTED`].
     pub hash_source: u32,
-    /// The hash key as big-endian words; zeros where it is not known.
-    pub key: [u32; KEY_WORDS],
-    /// What enters the hash, by [`TCP4`], [`TCP6`], [`UDP4`], [`UDP6`].
-    pub fields: [u8; 4],
     /// RX queues. Of a NIC with one, a packet that does not name its queue came from that one.
     pub queues: u32,
+    /// What enters the hash, by [`TCP4`], [`TCP6`], [`UDP4`], [`UDP6`].
+    pub fields: [u8; 4],
 }
 
 /// One RX queue as last seen by the softirq side.
@@ -90,7 +88,7 @@ pub struct Napi {
 
 const _: () = assert!(size_of::<NicKey>() == 8);
 const _: () = assert!(size_of::<NicRef>() == 8);
-const _: () = assert!(size_of::<NicConfig>() == 68);
+const _: () = assert!(size_of::<NicConfig>() == 16);
 const _: () = assert!(size_of::<QueueState>() == 8);
 const _: () = assert!(size_of::<Napi>() == 8);
 

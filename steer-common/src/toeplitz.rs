@@ -3,79 +3,85 @@
 //! Each set bit of the input XORs the 32 bits of the key that begin at the same position into the
 //! hash (Microsoft, "RSS hashing functions"). The input is source address, destination address,
 //! source port, destination port, as they stand in the packet; without ports it ends after the
-//! addresses. Both sides use [`hash_words`]; it works on 32-bit words in host order, so that the
-//! kernel side does in nine steps, not 36, what the verifier has to follow.
+//! addresses. The hash of an input is thus the XOR of the hashes of its parts, each at its place,
+//! and a [`Table`] holds that of every value of every four bits: 24 steps for IPv4 and 72 for IPv6,
+//! where the definition has 96 and 288, which the verifier would have to follow one by one.
 //!
 //! Not covered: symmetric variants, and functions other than Toeplitz.
 
-use crate::abi::HASH_KEY_BYTES;
+use crate::plain;
 
-/// Words of the longest key.
-pub const KEY_WORDS: usize = HASH_KEY_BYTES / 4;
+/// Bytes of the longest input: two IPv6 addresses and the ports.
+pub const INPUT_BYTES: usize = 36;
 
-/// Words of the longest input: two IPv6 addresses and the ports.
-pub const INPUT_WORDS: usize = 9;
+/// Four bits of input are a row of the table.
+const ROWS: usize = INPUT_BYTES * 2;
 
-/// Words of an IPv4 input with ports; one less without.
-pub const V4_WORDS: usize = 3;
+/// Bytes of key that an input of full length looks at: the last bit sees 32 of the key's.
+const KEY_BYTES: usize = INPUT_BYTES + 4;
 
-// The last input word looks at two key words.
-const _: () = assert!(KEY_WORDS > INPUT_WORDS);
-
-/// The hash over the first `words` words of `input`.
-#[inline(always)]
-#[must_use]
-pub fn hash_words(key: &[u32; KEY_WORDS], input: &[u32; INPUT_WORDS], words: usize) -> u32 {
-    let mut hash = 0;
-    let mut at = 0;
-    while at < INPUT_WORDS {
-        if at >= words {
-            break;
-        }
-        let mut window = (u64::from(key[at]) << 32) | u64::from(key[at + 1]);
-        let mut word = input[at];
-        let mut bit = 0;
-        while bit < 32 {
-            // No branch on the bit: the verifier would follow both sides of it 288 times.
-            let take = 0u64.wrapping_sub(u64::from(word >> 31));
-            hash ^= (window & take) >> 32;
-            window <<= 1;
-            word <<= 1;
-            bit += 1;
-        }
-        at += 1;
-    }
-    // Only the upper halves of windows were taken.
-    (hash & 0xffff_ffff) as u32
+/// The hashes of all values of all parts of the input, for one key: 4.5 KiB.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Table {
+    /// By part of the input, four bits each, and its value.
+    pub rows: [[u32; 16]; ROWS],
 }
 
-/// A key in the form that [`hash_words`] takes; a short one is filled up with zeros, of a long one
-/// the first [`HASH_KEY_BYTES`] are taken. `None` for less than 40 bytes, which cannot hash IPv6.
-#[must_use]
-pub fn key_words(key: &[u8]) -> Option<[u32; KEY_WORDS]> {
-    if key.len() < 40 {
-        return None;
+const _: () = assert!(size_of::<Table>() == 4608);
+plain!(Table);
+
+impl Table {
+    /// The table of a key; `None` for one of less than 40 bytes, which cannot hash IPv6. What a
+    /// longer one has beyond that (52 bytes are common) no TCP or UDP packet comes to use.
+    #[must_use]
+    pub fn new(key: &[u8]) -> Option<Self> {
+        let key = key.get(..KEY_BYTES)?;
+        let mut rows = [[0; 16]; ROWS];
+        for (part, row) in rows.iter_mut().enumerate() {
+            for (value, hash) in row.iter_mut().enumerate() {
+                for bit in (0..4).filter(|bit| value & (8 >> bit) != 0) {
+                    *hash ^= window(key, part * 4 + bit);
+                }
+            }
+        }
+        Some(Self { rows })
     }
-    let mut words = [0; KEY_WORDS];
-    for (at, byte) in key.iter().take(HASH_KEY_BYTES).enumerate() {
-        words[at / 4] |= u32::from(*byte) << (24 - 8 * (at % 4));
+
+    /// What four bytes of input add to the hash; `place` counts words from the input's beginning.
+    #[inline(always)]
+    #[must_use]
+    pub fn word(&self, place: usize, word: [u8; 4]) -> u32 {
+        let mut hash = 0;
+        let mut at = 0;
+        while at < word.len() {
+            let row = (place * 4 + at) * 2;
+            hash ^= self.rows[row][usize::from(word[at] >> 4)];
+            hash ^= self.rows[row + 1][usize::from(word[at] & 15)];
+            at += 1;
+        }
+        hash
     }
-    Some(words)
 }
 
-/// The hash over bytes as they stand in a packet; `None` where `key_words` or the input's length
-/// (a multiple of four, up to 36) does not fit.
+/// The 32 bits of the key that begin at a bit.
+fn window(key: &[u8], bit: usize) -> u32 {
+    let word = |at: usize| key.get(at).copied().map_or(0, u64::from);
+    let bytes = (0..5).fold(0, |bytes, at| (bytes << 8) | word(bit / 8 + at));
+    // 40 bits, of which 32 from the wanted one on.
+    ((bytes >> (8 - bit % 8)) & 0xffff_ffff) as u32
+}
+
+/// The hash over bytes as they stand in a packet; `None` where the key or the input's length (a
+/// multiple of four, up to 36) does not fit.
 #[must_use]
-pub fn hash_bytes(key: &[u8], input: &[u8]) -> Option<u32> {
-    let key = key_words(key)?;
-    if input.len() % 4 != 0 || input.len() > INPUT_WORDS * 4 {
+pub fn hash(key: &[u8], input: &[u8]) -> Option<u32> {
+    let table = Table::new(key)?;
+    let (words, rest) = input.as_chunks::<4>();
+    if !rest.is_empty() || input.len() > INPUT_BYTES {
         return None;
     }
-    let mut words = [0; INPUT_WORDS];
-    for (at, byte) in input.iter().enumerate() {
-        words[at / 4] |= u32::from(*byte) << (24 - 8 * (at % 4));
-    }
-    Some(hash_words(&key, &words, input.len() / 4))
+    Some(words.iter().enumerate().fold(0, |hash, (place, word)| hash ^ table.word(place, *word)))
 }
 
 #[cfg(test)]
@@ -141,10 +147,10 @@ mod tests {
             let mut input = [0; 36];
             let mut end = append_address(&mut input, 0, source);
             end = append_address(&mut input, end, destination);
-            assert_eq!(hash_bytes(&KEY, &input[..end]), Some(addresses_only), "{source}");
+            assert_eq!(hash(&KEY, &input[..end]), Some(addresses_only), "{source}");
             end = append(&mut input, end, &from_port.to_be_bytes());
             end = append(&mut input, end, &to_port.to_be_bytes());
-            assert_eq!(hash_bytes(&KEY, &input[..end]), Some(with_ports), "{source}");
+            assert_eq!(hash(&KEY, &input[..end]), Some(with_ports), "{source}");
         }
     }
 
@@ -157,18 +163,18 @@ mod tests {
             state.to_be_bytes()[0]
         };
         for length in (0..=36).step_by(4).cycle().take(200) {
-            let key: [u8; HASH_KEY_BYTES] = core::array::from_fn(|_| next());
+            let key: [u8; 52] = core::array::from_fn(|_| next());
             let input: [u8; 36] = core::array::from_fn(|_| next());
             let expected = by_definition(&key, &input[..length]);
-            assert_eq!(hash_bytes(&key, &input[..length]), Some(expected));
+            assert_eq!(hash(&key, &input[..length]), Some(expected));
         }
     }
 
     #[test]
     fn refuses_what_it_cannot_hash() {
-        assert_eq!(hash_bytes(&KEY[..39], &[0; 12]), None);
-        assert_eq!(hash_bytes(&KEY, &[0; 13]), None);
-        assert_eq!(hash_bytes(&KEY, &[0; 40]), None);
-        assert_eq!(hash_bytes(&KEY, &[]), Some(0));
+        assert_eq!(hash(&KEY[..39], &[0; 12]), None);
+        assert_eq!(hash(&KEY, &[0; 13]), None);
+        assert_eq!(hash(&KEY, &[0; 40]), None);
+        assert_eq!(hash(&KEY, &[]), Some(0));
     }
 }

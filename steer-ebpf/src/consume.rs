@@ -12,22 +12,24 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     helpers::bpf_probe_read_kernel,
+    maps::PerCpuArray,
     programs::{BtfTracePointContext, FEntryContext},
 };
 use aya_log_ebpf::info;
 use steer_common::{
+    cells::Block,
     flow::{FlowKey, NONE, TCP, UDP, mapped},
     health::Health,
-    nic::{HASH_COMPUTED, HASH_REPORTED, NicConfig, NicKey},
+    nic::{HASH_COMPUTED, HASH_REPORTED, NicConfig},
 };
 
 use crate::{
-    field::{Skb, Sock, knob, netns},
+    field::{Skb, Sock, knob, present},
     flow::{self, Touch},
     health::{add_one, note},
     maps,
-    origin::{Origin, Trace},
-    receive::{bucket_counter, cpu, queue_counter},
+    origin::{NO_NIC, Origin, Trace},
+    receive::{cpu, has_counter, queue_counter},
 };
 
 const AF_INET: u16 = 2;
@@ -40,8 +42,13 @@ const ETH_P_IPV6: u16 = 0x86dd_u16.to_be();
 /// `include/net/tcp_states.h`; a connected UDP socket has this state too.
 const TCP_ESTABLISHED: u8 = 1;
 
-/// `sk_rx_queue_mapping` of a socket that knows no queue (`NO_QUEUE_MAPPING`).
-const NO_QUEUE: u16 = u16::MAX;
+/// What is consumed: the way to its key. Looked up only where the flow itself is touched, which
+/// sampling makes rare.
+#[derive(Clone, Copy)]
+enum Source {
+    Tcp(Sock),
+    Udp(Skb),
+}
 
 /// One consumption.
 struct Consumption {
@@ -56,97 +63,86 @@ struct Consumption {
 #[inline(always)]
 pub(crate) fn tcp(ctx: &BtfTracePointContext) {
     let sock = Sock::new(ctx.arg::<*const c_void>(0));
+    let source = Source::Tcp(sock);
     let origin = if knob!(xdp) != 0 {
-        tcp_key(sock).and_then(|key| Origin::of_flow(&key))
+        source.received()
     } else {
         Origin::traced(&Trace {
-            napi_id: sock.napi_id().unwrap_or(0),
-            nic: sock
-                .rx_dst_ifindex()
-                .map(|ifindex| NicKey { ifindex, netns: netns(sock.net()) }),
-            queue: sock.rx_queue_mapping().filter(|queue| *queue != NO_QUEUE),
+            napi_id: sock.napi_id(),
+            ifindex: sock.rx_dst_ifindex(),
+            netns: sock.netns(),
+            // `NO_QUEUE_MAPPING` of a socket that knows none is `NONE`.
+            queue: sock.rx_queue_mapping(),
         })
     };
-    let Some(origin) = origin else {
+    if origin.nic == NO_NIC {
         return;
-    };
+    }
     if knob!(debug) != 0 {
         info!(ctx, "tcp: nic {} queue {} polled on {}", origin.nic, origin.queue, origin.napi_cpu);
     }
-    let consumption = Consumption {
-        origin,
-        hash: sock.rxhash().unwrap_or(0),
-        protocol_cpu: protocol_cpu(sock),
-    };
-    count(&consumption, || tcp_key(sock));
+    let protocol_cpu = protocol_cpu(sock);
+    count(&Consumption { origin, hash: sock.rxhash(), protocol_cpu }, source);
 }
 
 /// A datagram was read from a UDP socket.
 #[inline(always)]
 pub(crate) fn udp(ctx: &FEntryContext) {
-    // Negative for a look without taking (MSG_PEEK, `__skb_recv_udp`) and for errors.
+    // Negative for a look without taking (MSG_PEEK) and for errors (`udp_recvmsg`).
     if ctx.arg::<i32>(2) < 0 {
         return;
     }
     let sock = Sock::new(ctx.arg::<*const c_void>(0));
     let skb = Skb::new(ctx.arg::<*const c_void>(1));
+    let source = Source::Udp(skb);
     let origin = if knob!(xdp) != 0 {
-        udp_key(skb).and_then(|key| Origin::of_flow(&key))
+        source.received()
     } else {
         Origin::traced(&Trace {
-            napi_id: skb.napi_id().unwrap_or(0),
+            napi_id: skb.napi_id(),
             // Not `skb->dev`: UDP keeps its own numbers there (`udp_set_dev_scratch`).
-            nic: skb.iif().map(|ifindex| NicKey { ifindex, netns: netns(sock.net()) }),
+            ifindex: skb.iif(),
+            netns: sock.netns(),
             queue: skb.rx_queue(),
         })
     };
-    let Some(origin) = origin else {
+    if origin.nic == NO_NIC {
         return;
-    };
+    }
     if knob!(debug) != 0 {
         info!(ctx, "udp: nic {} queue {} polled on {}", origin.nic, origin.queue, origin.napi_cpu);
     }
     // An unconnected socket takes datagrams from anywhere and does not note their CPU.
-    let connected = sock.state() == Some(TCP_ESTABLISHED);
-    let consumption = Consumption {
-        origin,
-        hash: skb.nic_hash().unwrap_or(0),
-        protocol_cpu: if connected { protocol_cpu(sock) } else { NONE },
-    };
-    count(&consumption, || udp_key(skb));
+    let connected = sock.state() == TCP_ESTABLISHED;
+    let protocol_cpu = if connected { protocol_cpu(sock) } else { NONE };
+    count(&Consumption { origin, hash: skb.nic_hash(), protocol_cpu }, source);
 }
 
-/// Counts a consumption in all tables that it belongs to. `key` is called where the flow itself is
-/// touched, which sampling makes rare.
+/// Counts a consumption in all tables that it belongs to.
 #[inline(always)]
-fn count(consumption: &Consumption, key: impl Fn() -> Option<FlowKey>) {
+fn count(consumption: &Consumption, source: Source) {
     let Origin { nic, queue, napi_cpu } = consumption.origin;
     let Some(config) = maps::NIC_CONFIG.get(nic) else {
         return;
     };
-    if queue == NONE {
-        note(Health::NoQueue);
+    if !has_counter(config, queue) {
+        note(if queue == NONE { Health::NoQueue } else { Health::QueueOutOfRange });
         return add_one(&maps::UNATTRIBUTED, nic);
     }
-    match queue_counter(nic, config, queue) {
-        Some(counter) => add_one(&maps::CONSUMED_QUEUE, counter),
-        None => {
-            note(Health::QueueOutOfRange);
-            return add_one(&maps::UNATTRIBUTED, nic);
-        }
-    }
-    match napi_cpu {
-        NONE => note(Health::NoNapi),
-        cpu => count_cpu(&maps::BY_NAPI_CPU, nic, cpu),
+    add_one(&maps::CONSUMED_QUEUE, queue_counter(nic, queue));
+    if napi_cpu == NONE {
+        note(Health::NoNapi);
+    } else {
+        count_cpu(&maps::BY_NAPI_CPU, nic, napi_cpu);
     }
     if consumption.protocol_cpu != NONE {
         count_cpu(&maps::BY_PROTOCOL_CPU, nic, consumption.protocol_cpu);
     }
-    count_demand(consumption, config, key);
+    count_demand(consumption, config, source);
 }
 
 #[inline(always)]
-fn count_cpu(table: &aya_ebpf::maps::PerCpuArray<steer_common::cells::Block>, nic: u32, cpu: u16) {
+fn count_cpu(table: &PerCpuArray<Block>, nic: u32, cpu: u16) {
     let stride = knob!(cpu_stride);
     if u32::from(cpu) < stride {
         add_one(table, nic * stride + u32::from(cpu));
@@ -155,107 +151,134 @@ fn count_cpu(table: &aya_ebpf::maps::PerCpuArray<steer_common::cells::Block>, ni
     }
 }
 
+/// Counts the bucket's demand, and touches the flow where its turn has come.
 #[inline(always)]
-fn count_demand(
-    consumption: &Consumption,
-    config: &NicConfig,
-    key: impl Fn() -> Option<FlowKey>,
-) {
-    let computed = config.hash_source == HASH_COMPUTED;
-    let reported = config.hash_source == HASH_REPORTED && consumption.hash != 0;
-    if config.hash_source == HASH_REPORTED && !reported {
-        note(Health::NoHash);
-    }
+fn count_demand(consumption: &Consumption, config: &NicConfig, source: Source) {
+    let Consumption { origin, hash, protocol_cpu } = *consumption;
+    // The hash of a NIC that reports none is the stack's own.
+    let mut hash = if config.hash_source == HASH_REPORTED { hash } else { 0 };
     let weight = flow::sample();
-    let mut hash = if reported { Some(consumption.hash) } else { None };
     // A computed hash is kept with its flow, so that the flow is looked up each time.
-    if weight != 0 || computed {
-        let Some(key) = key() else {
-            return note(Health::FieldAbsent);
-        };
-        let touch = Touch {
-            origin: consumption.origin,
-            hash,
-            protocol_cpu: consumption.protocol_cpu,
-            consumer_cpu: cpu(),
-            weight,
-        };
-        hash = flow::touch(&key, &touch, config);
-    }
-    if let Some(hash) = hash {
-        match bucket_counter(consumption.origin.nic, config, hash) {
-            Some(counter) => add_one(&maps::DEMAND, counter),
-            None => note(Health::BucketOutOfRange),
+    if weight != 0 || config.hash_source == HASH_COMPUTED {
+        let mut key = FlowKey::EMPTY;
+        if source.key(&mut key) {
+            let touch = Touch { origin, hash, protocol_cpu, consumer_cpu: cpu(), weight };
+            hash = flow::touch(&key, &touch, config);
+        } else {
+            note(Health::FieldAbsent);
         }
+    }
+    let bucket = hash & config.bucket_mask;
+    let stride = knob!(bucket_stride);
+    if hash == 0 {
+        // Where nobody expects one, its absence is no failure.
+        if config.hash_source == HASH_REPORTED {
+            note(Health::NoHash);
+        }
+    } else if bucket >= stride {
+        note(Health::BucketOutOfRange);
+    } else {
+        add_one(&maps::DEMAND, origin.nic * stride + bucket);
     }
 }
 
 /// `sk_incoming_cpu`: -1 until the first packet.
 #[inline(always)]
 fn protocol_cpu(sock: Sock) -> u16 {
-    match sock.incoming_cpu() {
-        Some(cpu) if cpu < u32::from(NONE) => cpu as u16,
-        _ => NONE,
+    let cpu = sock.incoming_cpu();
+    if cpu < u32::from(NONE) { cpu as u16 } else { NONE }
+}
+
+impl Source {
+    /// The origin as the XDP observer noted it.
+    #[inline(always)]
+    fn received(self) -> Origin {
+        let mut key = FlowKey::EMPTY;
+        // An empty key is in no table.
+        self.key(&mut key);
+        Origin::of_flow(&key)
+    }
+
+    /// Fills in the key; false where fields that it needs are absent.
+    #[inline(always)]
+    fn key(self, key: &mut FlowKey) -> bool {
+        match self {
+            Self::Tcp(sock) => tcp_key(sock, key),
+            Self::Udp(skb) => udp_key(skb, key),
+        }
     }
 }
 
 #[inline(always)]
-fn tcp_key(sock: Sock) -> Option<FlowKey> {
-    let (local, remote) = match sock.family()? {
-        AF_INET => (mapped(sock.rcv_saddr()?), mapped(sock.daddr()?)),
+fn tcp_key(sock: Sock, key: &mut FlowKey) -> bool {
+    if !present!(skc_family, skc_daddr, skc_rcv_saddr, skc_dport, skc_num) {
+        return false;
+    }
+    match sock.family() {
+        AF_INET => {
+            key.remote = mapped(sock.daddr());
+            key.local = mapped(sock.rcv_saddr());
+        }
         // An IPv4 connection of an IPv6 socket has its addresses in mapped form here already.
-        AF_INET6 => (bytes(sock.v6_rcv_saddr()?), bytes(sock.v6_daddr()?)),
-        _ => return None,
-    };
-    Some(FlowKey {
-        local,
-        remote,
-        local_port: sock.num()?,
-        remote_port: u16::from_be(sock.dport()?),
-        protocol: TCP,
-        pad: [0; 3],
-    })
+        AF_INET6 if present!(skc_v6_daddr, skc_v6_rcv_saddr) => {
+            key.remote = bytes(sock.v6_daddr());
+            key.local = bytes(sock.v6_rcv_saddr());
+        }
+        _ => return false,
+    }
+    key.remote_port = sock.dport();
+    key.local_port = sock.num().to_be_bytes();
+    key.protocol = TCP;
+    true
 }
 
 /// The key of a datagram, from its own headers: an unconnected socket has many flows.
 #[inline(always)]
-fn udp_key(skb: Skb) -> Option<FlowKey> {
-    let head = skb.head()?;
-    let network = head + u64::from(skb.network_header()?);
-    let transport = head + u64::from(skb.transport_header()?);
-    let (local, remote) = match skb.protocol()? {
+fn udp_key(skb: Skb, key: &mut FlowKey) -> bool {
+    if !present!(skb_head, skb_network_header, skb_transport_header, skb_protocol) {
+        return false;
+    }
+    let network = skb.head() + u64::from(skb.network_header());
+    let transport = skb.head() + u64::from(skb.transport_header());
+    let read = match skb.protocol() {
         ETH_P_IP => {
+            let mut addresses = [[0u8; 4]; 2];
             // Source and destination are the last eight bytes of the fixed header.
-            let [remote, local] = header::<[[u8; 4]; 2]>(network + 12)?;
-            (mapped(local), mapped(remote))
+            let read = header(network + 12, &mut addresses);
+            key.remote = mapped(addresses[0]);
+            key.local = mapped(addresses[1]);
+            read
         }
         ETH_P_IPV6 => {
-            let [remote, local] = header::<[[u64; 2]; 2]>(network + 8)?;
-            (bytes(local), bytes(remote))
+            let mut addresses = [[0u64; 2]; 2];
+            let read = header(network + 8, &mut addresses);
+            key.remote = bytes(addresses[0]);
+            key.local = bytes(addresses[1]);
+            read
         }
-        _ => return None,
+        _ => false,
     };
-    let [remote_port, local_port] = header::<[u16; 2]>(transport)?;
-    Some(FlowKey {
-        local,
-        remote,
-        local_port: u16::from_be(local_port),
-        remote_port: u16::from_be(remote_port),
-        protocol: UDP,
-        pad: [0; 3],
-    })
+    let mut ports = [[0u8; 2]; 2];
+    if !read || !header(transport, &mut ports) {
+        note(Health::DatagramUnreadable);
+        return false;
+    }
+    key.remote_port = ports[0];
+    key.local_port = ports[1];
+    key.protocol = UDP;
+    true
 }
 
 /// Reads from a packet's buffer, which has no type that the verifier could check.
 #[inline(always)]
-fn header<T>(address: u64) -> Option<T> {
+fn header<T>(address: u64, value: &mut T) -> bool {
     // SAFETY: the helper checks the address and fails where it is none of the kernel's.
     match unsafe { bpf_probe_read_kernel(address as *const T) } {
-        Ok(value) => Some(value),
-        Err(_) => {
-            note(Health::DatagramUnreadable);
-            None
+        Ok(read) => {
+            *value = read;
+            true
         }
+        Err(_) => false,
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Rust has no relocatable access to them, so that the agent finds each field's offset in the
 //! running kernel's type information and writes it to [`KNOBS`] before loading. A field that this
-//! kernel has not is `None` here, and the verifier never sees the code behind it.
+//! kernel has not has its absent value here, and the verifier never looks at the code that reads it.
 //!
 //! Fields are read directly, not with `bpf_probe_read_kernel`: a pointer that the kernel gave to a
 //! tracing program keeps its type when a known number is added, so that the verifier checks the
@@ -11,7 +11,10 @@
 
 use core::ffi::c_void;
 
-use steer_common::knobs::{ABSENT, Knobs};
+use steer_common::{
+    flow::NONE,
+    knobs::{ABSENT, Knobs},
+};
 
 /// The load-time constants.
 #[unsafe(no_mangle)]
@@ -37,24 +40,28 @@ pub(crate) fn constant(address: *const u32) -> u32 {
     unsafe { address.read_volatile() }
 }
 
-/// Reads a field at an offset; `None` where it is absent.
+/// Reads a field at an offset; `absent` where this kernel has not got it.
+///
+/// The absent value is a number like the others, not `None`: the compiler leaves the inside of a
+/// `None` unset, and the verifier refuses a program that merely copies an unset register.
 ///
 /// # Safety
 ///
 /// `base` is a pointer to a kernel structure, as given to a tracing program or read from one, and
 /// `offset` is that of a field as wide as `T` in it. The verifier refuses anything else.
 #[inline(always)]
-unsafe fn read<T: Copy>(base: *const c_void, offset: u32) -> Option<T> {
+unsafe fn read<T: Copy>(base: *const c_void, offset: u32, absent: T) -> T {
     if offset == ABSENT {
-        return None;
+        return absent;
     }
     // SAFETY: promised by the caller; the kernel aligns its fields.
-    Some(unsafe { base.byte_add(offset as usize).cast::<T>().read() })
+    unsafe { base.byte_add(offset as usize).cast::<T>().read() }
 }
 
-/// Defines a kernel structure by the fields that are read from it.
+/// Defines a kernel structure by the fields that are read from it, and what each is where it is
+/// absent.
 macro_rules! structure {
-    ($(#[$about:meta])* $name:ident { $($field:ident: $type:ty = $offset:ident,)+ }) => {
+    ($(#[$about:meta])* $name:ident { $($field:ident: $type:ty = $offset:ident, $absent:expr;)+ }) => {
         $(#[$about])*
         #[derive(Clone, Copy)]
         pub(crate) struct $name(*const c_void);
@@ -68,94 +75,116 @@ macro_rules! structure {
 
             $(
                 #[inline(always)]
-                pub(crate) fn $field(self) -> Option<$type> {
+                pub(crate) fn $field(self) -> $type {
                     // SAFETY: the pointer is the kernel's, the offset is this field's, and the
                     // agent gives it only where the field has this width.
-                    unsafe { read(self.0, knob!(offsets.$offset)) }
+                    unsafe { read(self.0, knob!(offsets.$offset), $absent) }
                 }
             )+
         }
     };
 }
 
+/// A network namespace that is not known.
+const NO_NET: *const c_void = core::ptr::null();
+
 structure! {
     /// `struct sock`.
     Sock {
-        family: u16 = skc_family,
-        state: u8 = skc_state,
-        daddr: [u8; 4] = skc_daddr,
-        rcv_saddr: [u8; 4] = skc_rcv_saddr,
-        v6_daddr: [u64; 2] = skc_v6_daddr,
-        v6_rcv_saddr: [u64; 2] = skc_v6_rcv_saddr,
-        dport: u16 = skc_dport,
-        num: u16 = skc_num,
-        net: *const c_void = skc_net,
-        incoming_cpu: u32 = skc_incoming_cpu,
-        rxhash: u32 = skc_rxhash,
-        rx_queue_mapping: u16 = skc_rx_queue_mapping,
-        napi_id: u32 = sk_napi_id,
-        rx_dst_ifindex: u32 = sk_rx_dst_ifindex,
+        family: u16 = skc_family, 0;
+        state: u8 = skc_state, 0;
+        daddr: [u8; 4] = skc_daddr, [0; 4];
+        rcv_saddr: [u8; 4] = skc_rcv_saddr, [0; 4];
+        v6_daddr: [u64; 2] = skc_v6_daddr, [0; 2];
+        v6_rcv_saddr: [u64; 2] = skc_v6_rcv_saddr, [0; 2];
+        dport: [u8; 2] = skc_dport, [0; 2];
+        num: u16 = skc_num, 0;
+        net: *const c_void = skc_net, NO_NET;
+        incoming_cpu: u32 = skc_incoming_cpu, u32::MAX;
+        rxhash: u32 = skc_rxhash, 0;
+        rx_queue_mapping: u16 = skc_rx_queue_mapping, NONE;
+        napi_id: u32 = sk_napi_id, 0;
+        rx_dst_ifindex: u32 = sk_rx_dst_ifindex, 0;
     }
 }
 
 structure! {
     /// `struct sk_buff`.
     Skb {
-        dev: *const c_void = skb_dev,
-        iif: u32 = skb_iif,
-        raw_hash: u32 = skb_hash,
-        queue_mapping: u16 = skb_queue_mapping,
-        napi_id: u32 = skb_napi_id,
-        protocol: u16 = skb_protocol,
-        head: u64 = skb_head,
-        network_header: u16 = skb_network_header,
-        transport_header: u16 = skb_transport_header,
-        sw_hash_byte: u8 = skb_sw_hash,
+        iif: u32 = skb_iif, 0;
+        raw_hash: u32 = skb_hash, 0;
+        queue_mapping: u16 = skb_queue_mapping, 0;
+        napi_id: u32 = skb_napi_id, 0;
+        protocol: u16 = skb_protocol, 0;
+        head: u64 = skb_head, 0;
+        network_header: u16 = skb_network_header, 0;
+        transport_header: u16 = skb_transport_header, 0;
+        sw_hash_byte: u8 = skb_sw_hash, 0;
     }
 }
 
 structure! {
     /// `struct net_device`.
     Device {
-        ifindex: u32 = dev_ifindex,
-        net: *const c_void = dev_net,
+        ifindex: u32 = dev_ifindex, 0;
+        net: *const c_void = dev_net, NO_NET;
     }
 }
 
-structure! {
-    /// `struct net`, a network namespace.
-    Net {
-        inum: u32 = net_inum,
-    }
+/// Whether this kernel has all of these fields.
+macro_rules! present {
+    ($($offset:ident),+) => {
+        $($crate::field::knob!(offsets.$offset) != steer_common::knobs::ABSENT)&&+
+    };
 }
+pub(crate) use present;
 
 /// Inode number of a namespace. Where the kernel does not tell, everything counts as being in the
 /// agent's: on a kernel without namespaces that is true.
 #[inline(always)]
-pub(crate) fn netns(net: Option<*const c_void>) -> u32 {
-    match net.and_then(|net| Net::new(net).inum()) {
-        Some(inum) => inum,
-        None => knob!(netns),
+fn inum(net: *const c_void) -> u32 {
+    // SAFETY: `net` comes from the kernel, and the offset is that of a field of 32 bits.
+    unsafe { read(net, knob!(offsets.net_inum), knob!(netns)) }
+}
+
+impl Sock {
+    /// Inode number of the socket's network namespace.
+    #[inline(always)]
+    pub(crate) fn netns(self) -> u32 {
+        if present!(skc_net) { inum(self.net()) } else { knob!(netns) }
+    }
+}
+
+impl Device {
+    /// Inode number of the device's network namespace.
+    #[inline(always)]
+    pub(crate) fn netns(self) -> u32 {
+        if present!(dev_net) { inum(self.net()) } else { knob!(netns) }
     }
 }
 
 impl Skb {
-    /// The hash that the NIC reported; `None` where it reported none, or where the stack has
-    /// replaced it by its own (`skb_get_hash` under RPS, `sw_hash`).
+    /// The packet's device; only where the field is [`present!`].
     #[inline(always)]
-    pub(crate) fn nic_hash(self) -> Option<u32> {
-        if let Some(byte) = self.sw_hash_byte()
-            && (byte >> (knob!(offsets.skb_sw_hash_bit) & 7)) & 1 != 0
-        {
-            return None;
-        }
-        self.raw_hash().filter(|hash| *hash != 0)
+    pub(crate) fn device(self) -> Device {
+        // SAFETY: the pointer is the kernel's, and so is what it reads.
+        Device::new(unsafe { read(self.0, knob!(offsets.skb_dev), core::ptr::null()) })
     }
 
-    /// The RX queue: the kernel stores it plus one, so that zero is "not recorded"
-    /// (`skb_record_rx_queue`).
+    /// The hash that the NIC reported; 0 where it reported none, or where the stack has replaced it
+    /// by its own (`skb_get_hash` under RPS, `sw_hash`).
     #[inline(always)]
-    pub(crate) fn rx_queue(self) -> Option<u16> {
-        self.queue_mapping().filter(|mapping| *mapping != 0).map(|mapping| mapping - 1)
+    pub(crate) fn nic_hash(self) -> u32 {
+        let software = (self.sw_hash_byte() >> (knob!(offsets.skb_sw_hash_bit) & 7)) & 1;
+        if software == 0 { self.raw_hash() } else { 0 }
+    }
+
+    /// The RX queue, or [`NONE`]. The kernel stores it plus one, so that zero is "not recorded"
+    /// (`skb_record_rx_queue`) and wraps round to that.
+    #[inline(always)]
+    pub(crate) fn rx_queue(self) -> u16 {
+        self.queue_mapping().wrapping_sub(1)
     }
 }
+
+const _: () = assert!(NONE == 0_u16.wrapping_sub(1));

@@ -7,10 +7,7 @@ use aya_ebpf::helpers::{
 use steer_common::{
     flow::{FlowKey, FlowStat, HASH_COMPUTED, HASH_KNOWN, NONE, TCP},
     health::Health,
-    nic::{
-        self, FIELDS_PORTS, FIELDS_UNKNOWN, NicConfig, TCP4, TCP6, UDP4, UDP6,
-    },
-    toeplitz::{INPUT_WORDS, V4_WORDS, hash_words},
+    nic::{self, FIELDS_PORTS, FIELDS_UNKNOWN, NicConfig, TCP4, TCP6, UDP4, UDP6},
 };
 
 use crate::{health::note, maps, origin::Origin};
@@ -18,8 +15,8 @@ use crate::{health::note, maps, origin::Origin};
 /// A consumption as the flow sees it.
 pub(crate) struct Touch {
     pub(crate) origin: Origin,
-    /// The hash that the NIC reported.
-    pub(crate) hash: Option<u32>,
+    /// The hash that the NIC reported; 0 for none.
+    pub(crate) hash: u32,
     pub(crate) protocol_cpu: u16,
     pub(crate) consumer_cpu: u16,
     /// How many consumptions this one stands for; 0 to look up the hash only.
@@ -43,20 +40,24 @@ pub(crate) fn sample() -> u64 {
     }
 }
 
-/// Finds or makes the flow's entry and brings it up to date. Returns its hash.
+/// Finds or makes the flow's entry and brings it up to date. Returns its hash; 0 for none.
 #[inline(always)]
-pub(crate) fn touch(key: &FlowKey, touch: &Touch, config: &NicConfig) -> Option<u32> {
-    if let Some(flow) = maps::FLOWS.get_ptr_mut(key) {
+pub(crate) fn touch(key: &FlowKey, touch: &Touch, config: &NicConfig) -> u32 {
+    match maps::FLOWS.get_ptr_mut(key) {
         // SAFETY: a value of the map. If it is evicted meanwhile, a few counts go to another flow.
-        return unsafe { renew(&mut *flow, touch) };
+        Some(flow) => unsafe { renew(&mut *flow, touch) },
+        None => insert(key, touch, config),
     }
-    let (hash, flags) = match touch.hash {
-        Some(hash) => (hash, HASH_KNOWN),
-        None if config.hash_source == nic::HASH_COMPUTED => match computed_hash(key, config) {
-            Some(hash) => (hash, HASH_KNOWN | HASH_COMPUTED),
-            None => (0, 0),
-        },
-        None => (0, 0),
+}
+
+#[inline(always)]
+fn insert(key: &FlowKey, touch: &Touch, config: &NicConfig) -> u32 {
+    let computed = config.hash_source == nic::HASH_COMPUTED;
+    let hash = if computed { computed_hash(key, touch.origin.nic, config) } else { touch.hash };
+    let flags = match (hash, computed) {
+        (0, _) => 0,
+        (_, true) => HASH_KNOWN | HASH_COMPUTED,
+        (_, false) => HASH_KNOWN,
     };
     // SAFETY: the helper has no conditions.
     let now = unsafe { bpf_ktime_get_ns() };
@@ -75,18 +76,18 @@ pub(crate) fn touch(key: &FlowKey, touch: &Touch, config: &NicConfig) -> Option<
         consumer_cpu: touch.consumer_cpu,
         pad: 0,
         pid: pid(),
-        comm: bpf_get_current_comm().unwrap_or([0; 16]),
+        comm: comm(),
     };
     if maps::FLOWS.insert(key, flow, 0).is_err() {
         note(Health::TableFull);
     }
-    if flags & HASH_KNOWN != 0 { Some(hash) } else { None }
+    hash
 }
 
 #[inline(always)]
-fn renew(flow: &mut FlowStat, touch: &Touch) -> Option<u32> {
-    if let Some(hash) = touch.hash {
-        flow.hash = hash;
+fn renew(flow: &mut FlowStat, touch: &Touch) -> u32 {
+    if touch.hash != 0 {
+        flow.hash = touch.hash;
         flow.flags = HASH_KNOWN;
     }
     if touch.weight != 0 {
@@ -107,10 +108,10 @@ fn renew(flow: &mut FlowStat, touch: &Touch) -> Option<u32> {
         let pid = pid();
         if flow.pid != pid {
             flow.pid = pid;
-            flow.comm = bpf_get_current_comm().unwrap_or([0; 16]);
+            flow.comm = comm();
         }
     }
-    if flow.flags & HASH_KNOWN != 0 { Some(flow.hash) } else { None }
+    flow.hash
 }
 
 #[inline(always)]
@@ -124,44 +125,25 @@ fn pid() -> u32 {
     (bpf_get_current_pid_tgid() >> 32) as u32
 }
 
-/// The hash that the NIC computed for packets of this flow. They go from the far end to this host.
 #[inline(always)]
-fn computed_hash(key: &FlowKey, config: &NicConfig) -> Option<u32> {
-    let v4 = key.is_v4();
-    let fields = config.fields[match (key.protocol == TCP, v4) {
+fn comm() -> [u8; 16] {
+    bpf_get_current_comm().unwrap_or([0; 16])
+}
+
+/// The hash that the NIC computed for packets of this flow; 0 where it is not known over what.
+#[inline(always)]
+fn computed_hash(key: &FlowKey, nic: u32, config: &NicConfig) -> u32 {
+    let fields = config.fields[match (key.protocol == TCP, key.is_v4()) {
         (true, true) => TCP4,
         (true, false) => TCP6,
         (false, true) => UDP4,
         (false, false) => UDP6,
     }];
     if fields == FIELDS_UNKNOWN {
-        return None;
+        return 0;
     }
-    let ports = (u32::from(key.remote_port) << 16) | u32::from(key.local_port);
-    let mut input = [0; INPUT_WORDS];
-    let mut words;
-    if v4 {
-        input[0] = word(&key.remote, 12);
-        input[1] = word(&key.local, 12);
-        input[2] = ports;
-        words = V4_WORDS;
-    } else {
-        let mut at = 0;
-        while at < 4 {
-            input[at] = word(&key.remote, at * 4);
-            input[at + 4] = word(&key.local, at * 4);
-            at += 1;
-        }
-        input[8] = ports;
-        words = INPUT_WORDS;
+    match maps::HASH_TABLES.get(nic) {
+        Some(table) => key.toeplitz(table, fields == FIELDS_PORTS),
+        None => 0,
     }
-    if fields != FIELDS_PORTS {
-        words -= 1;
-    }
-    Some(hash_words(&config.key, &input, words))
-}
-
-#[inline(always)]
-fn word(address: &[u8; 16], at: usize) -> u32 {
-    u32::from_be_bytes([address[at], address[at + 1], address[at + 2], address[at + 3]])
 }

@@ -17,6 +17,7 @@ use steer_common::{
     flow::{FlowKey, FlowStat, RxFlow},
     knobs::Config,
     nic::{Napi, NicConfig, NicKey, NicRef, QueueState},
+    toeplitz::Table,
 };
 
 /// The agent sets the size.
@@ -29,6 +30,11 @@ pub(crate) static NICS: HashMap<NicKey, NicRef> = HashMap::with_max_entries(BY_A
 /// Settings by slot: one for each NIC. Array, 3.19.
 #[map]
 pub(crate) static NIC_CONFIG: Array<NicConfig> = Array::with_max_entries(BY_AGENT, 0);
+
+/// Hashes of parts of the input by slot, where the hash is computed: 4.5 KiB for each NIC, too much
+/// to stand among its settings. Array, 3.19.
+#[map]
+pub(crate) static HASH_TABLES: Array<Table> = Array::with_max_entries(BY_AGENT, 0);
 
 /// Last NAPI id and CPU by slot and queue. A queue is polled on one CPU at a time, so that nobody
 /// else writes its value. Array, 3.19.

@@ -18,13 +18,13 @@ use steer_common::{
 
 use crate::{
     maps,
-    receive::{only_queue, queue_counter},
+    receive::{has_counter, named_or_only, queue_counter},
 };
 
 /// Where a flow's packets arrive.
 #[derive(Clone, Copy)]
 pub(crate) struct Origin {
-    /// Slot of the NIC.
+    /// Slot of the NIC, or [`NO_NIC`].
     pub(crate) nic: u32,
     /// RX queue, or [`NONE`].
     pub(crate) queue: u16,
@@ -32,53 +32,74 @@ pub(crate) struct Origin {
     pub(crate) napi_cpu: u16,
 }
 
+/// Not a watched NIC. A number rather than `None`; see `field::read`.
+pub(crate) const NO_NIC: u32 = u32::MAX;
+
 /// What a socket or a packet says of its way here.
 pub(crate) struct Trace {
     /// Its NAPI id; 0 for none.
     pub(crate) napi_id: u32,
-    /// Its interface in its namespace.
-    pub(crate) nic: Option<NicKey>,
-    /// Its queue.
-    pub(crate) queue: Option<u16>,
+    /// Its interface; 0 for none.
+    pub(crate) ifindex: u32,
+    /// The namespace of that.
+    pub(crate) netns: u32,
+    /// Its queue, or [`NONE`].
+    pub(crate) queue: u16,
 }
 
 impl Origin {
+    const NOWHERE: Self = Self { nic: NO_NIC, queue: NONE, napi_cpu: NONE };
+
     /// From what `receive` learned.
     #[inline(always)]
-    pub(crate) fn traced(trace: &Trace) -> Option<Self> {
+    pub(crate) fn traced(trace: &Trace) -> Self {
         // Numbers too small for a NAPI id are CPU numbers (`sender_cpu`), and never in the table.
         if trace.napi_id != 0
             // SAFETY: the agent removes only ids that no packet carries any more.
             && let Some(napi) = unsafe { maps::NAPIS.get(trace.napi_id) }
         {
-            return Some(Self {
-                nic: u32::from(napi.nic),
-                // The socket's own word first: one NAPI may poll several queues.
-                queue: trace.queue.unwrap_or(napi.queue),
-                napi_cpu: napi.cpu,
-            });
+            // The socket's own word first: one NAPI may poll several queues.
+            let queue = if trace.queue == NONE { napi.queue } else { trace.queue };
+            return Self { nic: u32::from(napi.nic), queue, napi_cpu: napi.cpu };
         }
+        if trace.ifindex == 0 {
+            return Self::NOWHERE;
+        }
+        let key = NicKey { ifindex: trace.ifindex, netns: trace.netns };
         // SAFETY: the value is read once; the agent replaces it as a whole.
-        let nic = unsafe { maps::NICS.get(trace.nic?) }?.slot;
-        let config = maps::NIC_CONFIG.get(nic)?;
-        let queue = trace.queue.or(only_queue(config));
-        let napi_cpu = queue.and_then(|queue| polling_cpu(nic, config, queue));
-        Some(Self { nic, queue: queue.unwrap_or(NONE), napi_cpu: napi_cpu.unwrap_or(NONE) })
+        let Some(nic) = (unsafe { maps::NICS.get(key) }) else {
+            return Self::NOWHERE;
+        };
+        let nic = nic.slot;
+        let Some(config) = maps::NIC_CONFIG.get(nic) else {
+            return Self::NOWHERE;
+        };
+        let queue = named_or_only(trace.queue, config);
+        Self { nic, queue, napi_cpu: polling_cpu(nic, config, queue) }
     }
 
     /// From what the XDP observer noted.
     #[inline(always)]
-    pub(crate) fn of_flow(key: &FlowKey) -> Option<Self> {
+    pub(crate) fn of_flow(key: &FlowKey) -> Self {
         // SAFETY: an entry that is evicted meanwhile is another flow's; that costs one count.
-        let flow = unsafe { maps::RX_FLOWS.get(key) }?;
-        Some(Self { nic: u32::from(flow.nic), queue: flow.queue, napi_cpu: flow.cpu })
+        match unsafe { maps::RX_FLOWS.get(key) } {
+            Some(flow) => {
+                Self { nic: u32::from(flow.nic), queue: flow.queue, napi_cpu: flow.cpu }
+            }
+            None => Self::NOWHERE,
+        }
     }
 }
 
-/// The CPU that polled a queue last.
+/// The CPU that polled a queue last, or [`NONE`].
 #[inline(always)]
-fn polling_cpu(nic: u32, config: &NicConfig, queue: u16) -> Option<u16> {
-    let state = maps::QUEUE_STATE.get(queue_counter(nic, config, queue)?)?;
-    // The map holds a CPU number plus one, which fits.
-    if state.cpu_plus_one == 0 { None } else { Some((state.cpu_plus_one - 1) as u16) }
+fn polling_cpu(nic: u32, config: &NicConfig, queue: u16) -> u16 {
+    if !has_counter(config, queue) {
+        return NONE;
+    }
+    match maps::QUEUE_STATE.get(queue_counter(nic, queue)) {
+        // Zero, "not polled yet", wraps round to `NONE`.
+        Some(state) => state.cpu_plus_one.wrapping_sub(1) as u16,
+        None => NONE,
+    }
 }

@@ -27,11 +27,12 @@ const MAX_EXTENSIONS: usize = 6;
 /// bytes, would; the verifier needs a bound, and a frame's first buffer is a page at most.
 const MAX_OFFSET: usize = 4096;
 
-/// The outcome.
-pub(crate) enum Parsed {
-    /// A TCP or UDP packet.
-    Flow(FlowKey),
-    /// Something else: no IP, or another protocol.
+/// How a walk ended. The flow itself is written through a reference; see `field::read` for why.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// At a TCP or UDP packet.
+    Flow,
+    /// At something else: no IP, or another protocol.
     Other,
     /// The frame ends before its headers.
     Short,
@@ -39,11 +40,8 @@ pub(crate) enum Parsed {
     Deep,
 }
 
-/// What stands after the fixed IP header.
-struct Network {
-    local: [u8; 16],
-    remote: [u8; 16],
-    protocol: u8,
+/// Where the walk stands behind the network header.
+struct Position {
     /// Where the next header begins.
     offset: usize,
     fragment: bool,
@@ -66,39 +64,37 @@ struct Fragment {
     identification: [u8; 4],
 }
 
-/// Parses a frame.
+/// Parses a frame into `key`, which is complete if the outcome is a flow.
 #[inline(always)]
-pub(crate) fn parse(ctx: &XdpContext) -> Parsed {
-    let mut offset = EthHdr::LEN;
-    let mut ether_type = match at::<EthHdr>(ctx, 0) {
-        // SAFETY: `at` has checked the bounds.
-        Some(eth) => unsafe { (*eth).ether_type },
-        None => return Parsed::Short,
+pub(crate) fn parse(ctx: &XdpContext, key: &mut FlowKey) -> Outcome {
+    let Some(eth) = at::<EthHdr>(ctx, 0) else {
+        return Outcome::Short;
     };
+    let mut ether_type = eth.ether_type;
+    let mut position = Position { offset: EthHdr::LEN, fragment: false };
     let mut tags = 0;
     while is_tag(ether_type) {
         if tags == MAX_TAGS {
-            return Parsed::Deep;
+            return Outcome::Deep;
         }
         tags += 1;
-        let Some(tag) = at::<VlanHdr>(ctx, offset) else {
-            return Parsed::Short;
+        let Some(tag) = at::<VlanHdr>(ctx, position.offset) else {
+            return Outcome::Short;
         };
-        // SAFETY: `at` has checked the bounds.
-        ether_type = unsafe { (*tag).ether_type };
-        offset += VlanHdr::LEN;
+        ether_type = tag.ether_type;
+        position.offset += VlanHdr::LEN;
     }
-    let network = if ether_type == EtherType::Ipv4 as u16 {
-        ipv4(ctx, offset)
+    let outcome = if ether_type == EtherType::Ipv4 as u16 {
+        ipv4(ctx, key, &mut position)
     } else if ether_type == EtherType::Ipv6 as u16 {
-        ipv6(ctx, offset)
+        ipv6(ctx, key, &mut position)
     } else {
-        Err(Parsed::Other)
+        Outcome::Other
     };
-    match network {
-        Ok(network) => transport(ctx, &network),
-        Err(end) => end,
+    if outcome != Outcome::Flow {
+        return outcome;
     }
+    transport(ctx, key, &position)
 }
 
 #[inline(always)]
@@ -109,73 +105,60 @@ fn is_tag(ether_type: u16) -> bool {
 }
 
 #[inline(always)]
-fn ipv4(ctx: &XdpContext, offset: usize) -> Result<Network, Parsed> {
-    let Some(header) = at::<Ipv4Hdr>(ctx, offset) else {
-        return Err(Parsed::Short);
+fn ipv4(ctx: &XdpContext, key: &mut FlowKey, position: &mut Position) -> Outcome {
+    let Some(header) = at::<Ipv4Hdr>(ctx, position.offset) else {
+        return Outcome::Short;
     };
-    // SAFETY: `at` has checked the bounds.
-    let header = unsafe { &*header };
     let length = usize::from(header.ihl());
     if length < Ipv4Hdr::LEN {
-        return Err(Parsed::Short);
+        return Outcome::Short;
     }
+    key.remote = mapped(header.src_addr);
+    key.local = mapped(header.dst_addr);
+    key.protocol = header.proto;
     // More fragments follow (bit 0 of the flags), or this is not the first.
-    let fragment = header.frag_flags() & 1 != 0 || header.frag_offset() != 0;
-    Ok(Network {
-        local: mapped(header.dst_addr),
-        remote: mapped(header.src_addr),
-        protocol: header.proto,
-        offset: offset + length,
-        fragment,
-    })
+    position.fragment = header.frag_flags() & 1 != 0 || header.frag_offset() != 0;
+    position.offset += length;
+    Outcome::Flow
 }
 
 #[inline(always)]
-fn ipv6(ctx: &XdpContext, offset: usize) -> Result<Network, Parsed> {
-    let Some(header) = at::<Ipv6Hdr>(ctx, offset) else {
-        return Err(Parsed::Short);
+fn ipv6(ctx: &XdpContext, key: &mut FlowKey, position: &mut Position) -> Outcome {
+    let Some(header) = at::<Ipv6Hdr>(ctx, position.offset) else {
+        return Outcome::Short;
     };
-    // SAFETY: `at` has checked the bounds.
-    let header = unsafe { &*header };
-    let mut network = Network {
-        local: header.dst_addr,
-        remote: header.src_addr,
-        protocol: header.next_hdr,
-        offset: offset + Ipv6Hdr::LEN,
-        fragment: false,
-    };
+    key.remote = header.src_addr;
+    key.local = header.dst_addr;
+    let mut next = header.next_hdr;
+    position.offset += Ipv6Hdr::LEN;
     let mut extensions = 0;
-    while extensions < MAX_EXTENSIONS {
-        if network.protocol == IpProto::Ipv6Frag as u8 {
-            let Some(fragment) = at::<Fragment>(ctx, network.offset) else {
-                return Err(Parsed::Short);
-            };
-            // SAFETY: `at` has checked the bounds.
-            let fragment = unsafe { &*fragment };
-            // Offset in the upper 13 bits, "more" in the lowest; an atomic fragment has neither.
-            if u16::from_be_bytes(fragment.offset_and_flags) & 0xfff9 != 0 {
-                network.fragment = true;
-            }
-            network.protocol = fragment.next;
-            network.offset += size_of::<Fragment>();
-            if network.fragment {
-                // What follows is cut out of the middle, and carries no headers to be trusted.
-                return Ok(network);
-            }
-        } else if is_extension(network.protocol) {
-            let Some(extension) = at::<Extension>(ctx, network.offset) else {
-                return Err(Parsed::Short);
-            };
-            // SAFETY: `at` has checked the bounds.
-            let extension = unsafe { &*extension };
-            network.protocol = extension.next;
-            network.offset += (usize::from(extension.length) + 1) * 8;
-        } else {
-            return Ok(network);
+    while next == IpProto::Ipv6Frag as u8 || is_extension(next) {
+        if extensions == MAX_EXTENSIONS {
+            return Outcome::Deep;
         }
         extensions += 1;
+        if next == IpProto::Ipv6Frag as u8 {
+            let Some(fragment) = at::<Fragment>(ctx, position.offset) else {
+                return Outcome::Short;
+            };
+            next = fragment.next;
+            position.offset += size_of::<Fragment>();
+            // Offset in the upper 13 bits, "more" in the lowest; an atomic fragment has neither.
+            if u16::from_be_bytes(fragment.offset_and_flags) & 0xfff9 != 0 {
+                // What follows may be cut out of the middle, and carries no headers to be trusted.
+                position.fragment = true;
+                break;
+            }
+        } else {
+            let Some(extension) = at::<Extension>(ctx, position.offset) else {
+                return Outcome::Short;
+            };
+            next = extension.next;
+            position.offset += (usize::from(extension.length) + 1) * 8;
+        }
     }
-    Err(Parsed::Deep)
+    key.protocol = next;
+    Outcome::Flow
 }
 
 #[inline(always)]
@@ -186,36 +169,26 @@ fn is_extension(protocol: u8) -> bool {
 }
 
 #[inline(always)]
-fn transport(ctx: &XdpContext, network: &Network) -> Parsed {
-    if network.protocol != TCP && network.protocol != UDP {
-        return Parsed::Other;
+fn transport(ctx: &XdpContext, key: &mut FlowKey, position: &Position) -> Outcome {
+    if key.protocol != TCP && key.protocol != UDP {
+        return Outcome::Other;
     }
-    let (remote_port, local_port) = if network.fragment {
-        (0, 0)
-    } else {
+    if !position.fragment {
         // TCP and UDP begin alike: source port, destination port.
-        let Some(ports) = at::<[[u8; 2]; 2]>(ctx, network.offset) else {
-            return Parsed::Short;
+        let Some(ports) = at::<[[u8; 2]; 2]>(ctx, position.offset) else {
+            return Outcome::Short;
         };
-        // SAFETY: `at` has checked the bounds.
-        let [source, destination] = unsafe { *ports };
-        (u16::from_be_bytes(source), u16::from_be_bytes(destination))
-    };
-    Parsed::Flow(FlowKey {
-        local: network.local,
-        remote: network.remote,
-        local_port,
-        remote_port,
-        protocol: network.protocol,
-        pad: [0; 3],
-    })
+        key.remote_port = ports[0];
+        key.local_port = ports[1];
+    }
+    Outcome::Flow
 }
 
 const _: () = assert!(offset_of!(UdpHdr, src) == 0 && offset_of!(UdpHdr, dst) == 2);
 
-/// A pointer to a header, if all of it lies in the frame.
+/// A header, if all of it lies in the frame.
 #[inline(always)]
-fn at<T>(ctx: &XdpContext, offset: usize) -> Option<*const T> {
+fn at<T>(ctx: &XdpContext, offset: usize) -> Option<&T> {
     if offset > MAX_OFFSET {
         return None;
     }
@@ -223,5 +196,7 @@ fn at<T>(ctx: &XdpContext, offset: usize) -> Option<*const T> {
     if start + size_of::<T>() > ctx.data_end() {
         return None;
     }
-    Some(start as *const T)
+    // SAFETY: the bounds were checked; the header types take any bytes, and those that are read as
+    // 16-bit numbers lie at even offsets of a frame that begins at one.
+    Some(unsafe { &*(start as *const T) })
 }

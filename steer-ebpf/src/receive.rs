@@ -16,12 +16,11 @@ use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use steer_common::{
     flow::NONE,
     health::Health,
-    knobs::ABSENT,
     nic::{HASH_REPORTED, Napi, NicConfig, NicKey},
 };
 
 use crate::{
-    field::{Device, Skb, knob, netns},
+    field::{Skb, knob, present},
     health::{add_one, note},
     maps,
 };
@@ -30,7 +29,7 @@ use crate::{
 #[inline(always)]
 pub(crate) fn napi_packet(skb: *const c_void) {
     let skb = Skb::new(skb);
-    packet(skb, skb.napi_id().unwrap_or(0));
+    packet(skb, skb.napi_id());
 }
 
 /// A packet that a driver gives to the stack past GRO. Its NAPI id need not be set: the field may
@@ -42,43 +41,48 @@ pub(crate) fn direct_packet(skb: *const c_void) {
 
 #[inline(always)]
 fn packet(skb: Skb, napi_id: u32) {
-    let Some(device) = skb.dev().map(Device::new) else {
+    if !present!(skb_dev, dev_ifindex) {
         return note(Health::FieldAbsent);
-    };
-    let Some(ifindex) = device.ifindex() else {
-        return note(Health::FieldAbsent);
-    };
-    let Some(slot) = slot_of(ifindex, netns(device.net())) else {
-        return;
-    };
-    let Some(config) = maps::NIC_CONFIG.get(slot) else {
+    }
+    let device = skb.device();
+    let Some(Watched { slot, config }) = watched(device.ifindex(), device.netns()) else {
         return;
     };
     if config.hash_source == HASH_REPORTED {
-        count_bucket(slot, config, skb);
+        count_bucket(slot, config, skb.nic_hash());
     }
     let cpu = cpu();
-    let Some(queue) = skb.rx_queue().or(only_queue(config)) else {
-        if napi_id != 0 {
-            remember_napi(napi_id, Napi { nic: slot as u16, queue: NONE, cpu, pad: 0 });
-        }
-        return;
-    };
-    count_queue(slot, config, queue, cpu, napi_id);
+    let queue = named_or_only(skb.rx_queue(), config);
+    if queue != NONE {
+        count_queue(slot, config, queue, cpu, napi_id);
+    } else if napi_id != 0 {
+        remember_napi(napi_id, Napi { nic: slot as u16, queue: NONE, cpu, pad: 0 });
+    }
 }
 
-/// The slot of a NIC; `None` for interfaces that are not watched and for those stacked on one.
+/// A NIC that is watched.
+pub(crate) struct Watched {
+    pub(crate) slot: u32,
+    pub(crate) config: &'static NicConfig,
+}
+
+/// The NIC with this index; `None` for interfaces that are not watched and for those stacked on one.
 #[inline(always)]
-pub(crate) fn slot_of(ifindex: u32, netns: u32) -> Option<u32> {
+pub(crate) fn watched(ifindex: u32, netns: u32) -> Option<Watched> {
     // SAFETY: the value is read once; the agent replaces it as a whole.
     let nic = unsafe { maps::NICS.get(NicKey { ifindex, netns }) }?;
-    if nic.upper != 0 { None } else { Some(nic.slot) }
+    if nic.upper != 0 {
+        return None;
+    }
+    let slot = nic.slot;
+    let config = maps::NIC_CONFIG.get(slot)?;
+    Some(Watched { slot, config })
 }
 
-/// The queue of a packet that does not name one.
+/// The queue of a packet that names one, or the only one that there is.
 #[inline(always)]
-pub(crate) fn only_queue(config: &NicConfig) -> Option<u16> {
-    if config.queues == 1 { Some(0) } else { None }
+pub(crate) fn named_or_only(queue: u16, config: &NicConfig) -> u16 {
+    if queue == NONE && config.queues == 1 { 0 } else { queue }
 }
 
 /// The current CPU, as far as 16 bits hold it: no kernel is built for more than 8192.
@@ -89,38 +93,37 @@ pub(crate) fn cpu() -> u16 {
 }
 
 #[inline(always)]
-fn count_bucket(slot: u32, config: &NicConfig, skb: Skb) {
-    let Some(hash) = skb.nic_hash() else {
-        return note(Health::NoHash);
-    };
-    match bucket_counter(slot, config, hash) {
-        Some(counter) => add_one(&maps::LOAD, counter),
-        None => note(Health::BucketOutOfRange),
+fn count_bucket(slot: u32, config: &NicConfig, hash: u32) {
+    let bucket = hash & config.bucket_mask;
+    let stride = knob!(bucket_stride);
+    if hash == 0 {
+        note(Health::NoHash);
+    } else if bucket >= stride {
+        note(Health::BucketOutOfRange);
+    } else {
+        add_one(&maps::LOAD, slot * stride + bucket);
     }
 }
 
-/// Where the bucket of a hash is counted.
+/// Whether a queue has a place in the tables.
 #[inline(always)]
-pub(crate) fn bucket_counter(slot: u32, config: &NicConfig, hash: u32) -> Option<u32> {
-    let bucket = hash & config.bucket_mask;
-    let stride = knob!(bucket_stride);
-    if bucket < stride { Some(slot * stride + bucket) } else { None }
+pub(crate) fn has_counter(config: &NicConfig, queue: u16) -> bool {
+    u32::from(queue) < config.queues && u32::from(queue) < knob!(queue_stride)
 }
 
-/// Where a queue is counted.
+/// The place of a queue that [`has_counter`].
 #[inline(always)]
-pub(crate) fn queue_counter(slot: u32, config: &NicConfig, queue: u16) -> Option<u32> {
-    let queue = u32::from(queue);
-    let stride = knob!(queue_stride);
-    if queue < config.queues && queue < stride { Some(slot * stride + queue) } else { None }
+pub(crate) fn queue_counter(slot: u32, queue: u16) -> u32 {
+    slot * knob!(queue_stride) + u32::from(queue)
 }
 
 /// Counts a packet of a queue and keeps the queue's NAPI id and CPU up to date.
 #[inline(always)]
 pub(crate) fn count_queue(slot: u32, config: &NicConfig, queue: u16, cpu: u16, napi_id: u32) {
-    let Some(counter) = queue_counter(slot, config, queue) else {
+    if !has_counter(config, queue) {
         return note(Health::QueueOutOfRange);
-    };
+    }
+    let counter = queue_counter(slot, queue);
     add_one(&maps::QUEUE_PACKETS, counter);
 
     let Some(state) = maps::QUEUE_STATE.get_ptr_mut(counter) else {
@@ -157,6 +160,3 @@ fn remember_napi(napi_id: u32, napi: Napi) {
         note(Health::NapiTableFull);
     }
 }
-
-// A queue's number plus one is never the absent marker.
-const _: () = assert!(ABSENT > NONE as u32);

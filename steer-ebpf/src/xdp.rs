@@ -5,34 +5,35 @@
 //! passes on untouched.
 
 use aya_ebpf::programs::XdpContext;
-use steer_common::{flow::RxFlow, health::Health};
+use steer_common::{
+    flow::{FlowKey, RxFlow},
+    health::Health,
+};
 
 use crate::{
     field::knob,
     health::note,
     maps,
-    parse::{Parsed, parse},
-    receive::{count_queue, cpu, slot_of},
+    parse::{Outcome, parse},
+    receive::{Watched, count_queue, cpu, watched},
 };
 
 /// A frame arrived.
 #[inline(always)]
 pub(crate) fn packet(ctx: &XdpContext) {
-    let Some(slot) = slot_of(ctx.ingress_ifindex() as u32, knob!(netns)) else {
-        return;
-    };
-    let Some(config) = maps::NIC_CONFIG.get(slot) else {
+    let Some(Watched { slot, config }) = watched(ctx.ingress_ifindex() as u32, knob!(netns)) else {
         return;
     };
     let cpu = cpu();
     let queue = ctx.rx_queue_index() as u16;
     count_queue(slot, config, queue, cpu, 0);
-    let key = match parse(ctx) {
-        Parsed::Flow(key) => key,
-        Parsed::Other => return,
-        Parsed::Short => return note(Health::HeaderShort),
-        Parsed::Deep => return note(Health::HeaderDeep),
-    };
+    let mut key = FlowKey::EMPTY;
+    match parse(ctx, &mut key) {
+        Outcome::Flow => {}
+        Outcome::Other => return,
+        Outcome::Short => return note(Health::HeaderShort),
+        Outcome::Deep => return note(Health::HeaderDeep),
+    }
     if let Some(flow) = maps::RX_FLOWS.get_ptr_mut(&key) {
         // SAFETY: a value of the map; a flow's packets are polled on one CPU at a time.
         unsafe {

@@ -42,9 +42,9 @@ pub(super) fn print_line(text: &str) -> io::Result<()> {
     print(&format!("{text}\n"))
 }
 
-/// Prints `value` as one JSON document.
+/// Prints `value` as one JSON document on one line, as scripts and logs like it.
 pub(super) fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    Ok(print_line(&serde_json::to_string_pretty(value)?)?)
+    Ok(print_line(&serde_json::to_string(value)?)?)
 }
 
 /// A sentence on standard error, as anything that is not the answer itself.

@@ -32,7 +32,8 @@ impl Fixture {
             if let Some((path, target)) = line.split_once(" -> ") {
                 symlink(target, self.place(path)).expect("linked");
             } else {
-                let (path, value) = line.split_once(" =").expect("`path = text` or `path -> target`");
+                let (path, value) =
+                    line.split_once(" =").expect("`path = text` or `path -> target`");
                 let (path, mode) = match path.strip_suffix(" (0444)") {
                     Some(path) => (path, 0o444),
                     None => (path, 0o644),

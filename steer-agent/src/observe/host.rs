@@ -1,7 +1,7 @@
 //! The host as it is now: its online CPUs and how they are built, and time spent in softirqs.
 //!
 //! Read from sysfs (Documentation/ABI/testing/sysfs-devices-system-cpu) and `/proc/stat`
-//! (proc_stat(5)). CPU numbers may have gaps; CPUs that are offline do not appear. What sysfs does
+//! (`proc_stat(5)`). CPU numbers may have gaps; CPUs that are offline do not appear. What sysfs does
 //! not tell is absent. No rates are computed here.
 
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::sys::root::{self, Root};
 
 const NS_PER_S: u64 = 1_000_000_000;
 
-/// `CLOCK_MONOTONIC` in nanoseconds: the clock of `bpf_ktime_get_ns` (clock_gettime(2)).
+/// `CLOCK_MONOTONIC` in nanoseconds: the clock of `bpf_ktime_get_ns` (`clock_gettime(2)`).
 #[must_use]
 pub fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);

@@ -74,7 +74,7 @@ pub(super) struct Device<'a> {
     /// Its interface.
     pub(super) nic: &'a str,
     /// Its own name, such as `virtio0`.
-    pub(super) device: &'a str,
+    pub(super) own_name: &'a str,
 }
 
 /// IRQ number and action name by RX queue. `irqs` are those of the device, with their names
@@ -112,7 +112,7 @@ pub(super) fn by_queue(
 /// The number in `name`, if it is of this row and device.
 fn number(row: &Row, device: Device<'_>, name: &str) -> Option<u32> {
     let (before, after) = row.name.split_once("%n")?;
-    let before = before.replace("%i", device.nic).replace("%d", device.device);
+    let before = before.replace("%i", device.nic).replace("%d", device.own_name);
     let rest = name.strip_prefix(before.as_str())?;
     let digits = match after {
         "" => rest,
@@ -130,7 +130,7 @@ mod tests {
 
     /// Queue and IRQ, for these names on the IRQs 40, 41, …
     fn map(driver: &str, names: &[&str]) -> Vec<(QueueId, u32)> {
-        let device = Device { driver, nic: "eth0", device: "virtio3" };
+        let device = Device { driver, nic: "eth0", own_name: "virtio3" };
         let irqs: Vec<(u32, String)> =
             (40..).zip(names).map(|(irq, name)| (irq, (*name).to_owned())).collect();
         let mapped = by_queue(device, &irqs);
@@ -144,15 +144,22 @@ mod tests {
             ("igb", &["eth0", "eth0-rx-0", "eth0-rx-1", "eth0-tx-0"], &[(0, 41), (1, 42)]),
             ("ixgbe", &["eth0-TxRx-0", "eth0-rx-1", "eth0-tx-1"], &[(0, 40), (1, 41)]),
             ("i40e", &["i40e-0000:01:00.0:misc", "i40e-eth0-TxRx-3"], &[(3, 41)]),
-            ("mlx5_core", &["mlx5_async0@pci:0000:01:00.0", "mlx5_comp7@pci:0000:01:00.0"], &[
-                (7, 41),
-            ]),
+            (
+                "mlx5_core",
+                &["mlx5_async0@pci:0000:01:00.0", "mlx5_comp7@pci:0000:01:00.0"],
+                &[(7, 41)],
+            ),
             ("tg3", &["eth0-0", "eth0-txrx-1", "eth0-rx-2"], &[(0, 41), (1, 42)]),
             ("ena", &["ena-mgmnt@pci:0000:00:05.0", "eth0-Tx-Rx-0"], &[(0, 41)]),
             (
                 "gve",
-                &["gve-ntfy-blk0@pci:x", "gve-ntfy-blk1@pci:x", "gve-ntfy-blk2@pci:x",
-                    "gve-ntfy-blk3@pci:x", "gve-mgmnt@pci:x"],
+                &[
+                    "gve-ntfy-blk0@pci:x",
+                    "gve-ntfy-blk1@pci:x",
+                    "gve-ntfy-blk2@pci:x",
+                    "gve-ntfy-blk3@pci:x",
+                    "gve-mgmnt@pci:x",
+                ],
                 &[(0, 42), (1, 43)],
             ),
             (
@@ -205,7 +212,7 @@ mod tests {
         #[test]
         fn every_row_finds_its_own_names(index in 0..ROWS.len(), numbers in 0u32..64) {
             let row = &ROWS[index];
-            let device = Device { driver: row.driver, nic: "eth0", device: "virtio3" };
+            let device = Device { driver: row.driver, nic: "eth0", own_name: "virtio3" };
             let name = row.name.replace("%i", "eth0").replace("%d", "virtio3");
             let name = name.replace("%n", &numbers.to_string());
             prop_assert_eq!(number(row, device, &name), Some(numbers));

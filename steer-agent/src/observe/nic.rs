@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::irq_names::{self, Device};
-use crate::model::{DropCounters, IrqSource, Nic, Queue, QueueId, Rss, RssKey};
+use crate::model::{DropCounters, HashFields, IrqSource, Nic, Queue, QueueId, Rss, RssKey};
 use crate::sys::queues::{self, Direction, attribute};
 use crate::sys::root::{self, Root};
 use crate::sys::{Machine, Port as _, SysError, irq};
@@ -102,10 +102,14 @@ pub fn read_noting(
 pub fn why_not_steerable(nic: &Nic) -> Option<String> {
     let name = &nic.name;
     let Some(driver) = &nic.driver else {
-        return Some(format!("{name} is a virtual interface: name the NIC that carries its packets"));
+        return Some(format!(
+            "{name} is a virtual interface: name the NIC that carries its packets"
+        ));
     };
     let Some(rss) = &nic.rss else {
-        return Some(format!("{name} cannot be steered: its driver {driver} offers no indirection table"));
+        return Some(format!(
+            "{name} cannot be steered: its driver {driver} offers no indirection table"
+        ));
     };
     if !nic.up {
         return Some(format!("{name} is down: bring it up first (`ip link set {name} up`)"));
@@ -149,10 +153,11 @@ fn rss(machine: &Machine, nic: &str, notes: &mut Notes<'_>) -> Result<Option<Rss
     let Some(config) = notes.optional(machine.rss(nic))? else {
         return Ok(None);
     };
-    let from_driver = config.shown_key().map(|key| RssKey { bytes: key.to_vec(), from_driver: true });
+    let from_driver =
+        config.shown_key().map(|key| RssKey { bytes: key.to_vec(), from_driver: true });
     let hash_fields = match machine.ethtool() {
         Some(ethtool) => notes.optional(ethtool.hash_fields(nic).map(Some))?.unwrap_or_default(),
-        None => Default::default(),
+        None => HashFields::default(),
     };
     let contexts = match machine.ethnl() {
         Some(ethnl) => notes.optional(ethnl.extra_contexts(nic))?,
@@ -187,9 +192,9 @@ fn queues(
 ) -> Result<Vec<Queue>, SysError> {
     let root = machine.root();
     let linked = machine.napi_queues(nic, ifindex);
-    let device = root::link_name(&root.nic(nic).join("device")).unwrap_or_default();
+    let own_name = root::link_name(&root.nic(nic).join("device")).unwrap_or_default();
     let named = driver.map_or_else(BTreeMap::new, |driver| {
-        irq_names::by_queue(Device { driver, nic, device: &device }, &irq::of_nic(root, nic))
+        irq_names::by_queue(Device { driver, nic, own_name: &own_name }, &irq::of_nic(root, nic))
     });
     let read_one = |id: QueueId| -> Result<Queue, SysError> {
         let napi = linked.get(&id);

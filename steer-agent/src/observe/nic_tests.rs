@@ -26,8 +26,12 @@ fn an_igb() {
     assert_eq!(nic.node, None, "-1 is no node");
     assert!(nic.up);
     assert_eq!((nic.carrier, nic.carrier_changes), (Some(true), Some(2)));
-    let expected =
-        [(0, Some(25), Some(0)), (1, Some(26), Some(1)), (2, Some(27), Some(2)), (3, Some(28), Some(3))];
+    let expected = [
+        (0, Some(25), Some(0)),
+        (1, Some(26), Some(1)),
+        (2, Some(27), Some(2)),
+        (3, Some(28), Some(3)),
+    ];
     assert_eq!(irqs(&nic), expected);
     let queue = &nic.queues[2];
     assert_eq!(queue.irq_source, Some(IrqSource::Name));
@@ -156,7 +160,9 @@ fn the_loopback_of_this_machine_is_virtual() {
     assert_eq!((nic.ifindex, nic.driver.as_deref(), &nic.rss), (1, None, &None));
     assert_eq!(nic.features.get("rx-ntuple-filter"), Some(&false));
     assert_eq!(missing, Vec::<String>::new());
-    assert!(why_not_steerable(&nic).is_some_and(|why| why.starts_with("lo is a virtual interface")));
+    assert!(
+        why_not_steerable(&nic).is_some_and(|why| why.starts_with("lo is a virtual interface"))
+    );
     assert!(list(&machine).expect("listed").contains(&"lo".to_owned()));
 }
 

@@ -50,7 +50,7 @@ enum Rights {
 }
 
 impl Rights {
-    /// From `/proc/self/status` (proc_pid_status(5)). Always the own /proc: the one that a
+    /// From `/proc/self/status` (`proc_pid_status(5)`). Always the own /proc: the one that a
     /// container is given of its host knows this process by another number.
     fn of_this_process() -> Self {
         match Process::myself().and_then(|process| process.status()) {
@@ -118,7 +118,9 @@ fn btf(root: &Root) -> Fact {
              observed: use a kernel built with CONFIG_DEBUG_INFO_BTF=y"
                 .to_owned(),
         ),
-        Err(error) => Fact::Unknown(SysError::from_io("stat", path.display().to_string(), &error).to_string()),
+        Err(error) => {
+            Fact::Unknown(SysError::from_io("stat", path.display().to_string(), &error).to_string())
+        }
     }
 }
 
@@ -130,9 +132,9 @@ fn offered(
 ) -> Fact {
     match machine.ethnl().map(ask) {
         Some(Ok(true)) => Fact::Yes,
-        Some(Ok(false)) => Fact::No(format!(
-            "no netlink operation of this kernel {does}: the older way is taken"
-        )),
+        Some(Ok(false)) => {
+            Fact::No(format!("no netlink operation of this kernel {does}: the older way is taken"))
+        }
         Some(Err(error)) => Fact::Unknown(error.to_string()),
         None => Fact::Unknown("these are captured files: there is no kernel to ask".to_owned()),
     }

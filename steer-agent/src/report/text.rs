@@ -88,7 +88,7 @@ fn nic_status(nic: &NicStatus, status: &Status) -> String {
     if !near.is_empty() {
         let _ = writeln!(text, "  distance   {}", near.join("  "));
     }
-    let _ = writeln!(text, "\n{}", queues(nic));
+    let _ = writeln!(text, "\n{}", queues(nic).trim_fmt());
     text += &mismatches(nic);
     let failures: Vec<String> = nic
         .health
@@ -124,12 +124,12 @@ fn queues(nic: &NicStatus) -> Table {
 fn mismatches(nic: &NicStatus) -> String {
     if nic.mismatches.is_empty() {
         return match nic.alignment.share {
-            Some(_) => "  no mismatched flow\n".to_owned(),
-            None => "  nothing was consumed in this window\n".to_owned(),
+            Some(_) => "\n  no mismatched flow\n".to_owned(),
+            None => "\n  nothing was consumed in this window\n".to_owned(),
         };
     }
     let mut text = format!(
-        "  {} of {} flows are consumed away from the CPU that polls their queue:\n",
+        "\n  {} of {} flows are consumed away from the CPU that polls their queue:\n",
         nic.mismatches.len(),
         nic.active_flows
     );
@@ -151,7 +151,7 @@ fn mismatches(nic: &NicStatus) -> String {
             },
         ]);
     }
-    let _ = writeln!(text, "{table}");
+    let _ = writeln!(text, "{}", table.trim_fmt());
     if let Some(more) = nic.mismatches.len().checked_sub(FLOWS_SHOWN).filter(|more| *more > 0) {
         let _ = writeln!(text, "  and {more} more");
     }
@@ -183,7 +183,7 @@ pub fn plan(plan: &Plan) -> String {
                 if step.gain_per_s > 0.0 { count(step.gain_per_s) } else { String::new() };
             table.add_row([change.target.to_string(), from, to, gain, step.reason.clone()]);
         }
-        let _ = writeln!(text, "{table}");
+        let _ = writeln!(text, "{}", table.trim_fmt());
     }
     for reason in &plan.reasons {
         let _ = writeln!(text, "  {reason}");
@@ -217,3 +217,6 @@ fn bar(share: Option<f64>) -> String {
     let full = (share.clamp(0.0, 1.0) * BAR as f64).round() as usize;
     format!("[{}{}]", "#".repeat(full), "-".repeat(BAR - full))
 }
+
+#[cfg(test)]
+mod tests;

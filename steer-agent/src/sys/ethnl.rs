@@ -23,7 +23,7 @@ use super::ethtool::{RssConfig, hash_function, queues, summary};
 use super::netlink::{Family, Netlink, Refusal};
 use crate::model::QueueId;
 
-/// `ETHTOOL_MSG_RSS_GET`, include/uapi/linux/ethtool_netlink_generated.h. The bindings number the
+/// `ETHTOOL_MSG_RSS_GET`, `include/uapi/linux/ethtool_netlink_generated.h`. The bindings number the
 /// operations of this family wrongly (they count notifications, which have numbers of their own).
 const RSS_GET: u8 = 38;
 /// `ETHTOOL_MSG_RSS_SET`.

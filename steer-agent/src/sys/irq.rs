@@ -7,8 +7,8 @@
 
 use std::path::PathBuf;
 
-use super::root::{self, Root};
 use super::SysError;
+use super::root::{self, Root};
 use crate::model::CpuSet;
 
 fn dir(root: &Root, irq: u32) -> PathBuf {

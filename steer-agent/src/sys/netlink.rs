@@ -150,8 +150,9 @@ impl Netlink {
         let mut consistent = true;
         loop {
             // TRUNC makes the kernel tell the true length of an answer that did not fit.
-            let (_, length) = rustix::io::retry_on_intr(|| {
-                recv(&self.socket, buffer.as_mut_slice(), RecvFlags::TRUNC).map(|(_, length)| ((), length))
+            let length = rustix::io::retry_on_intr(|| {
+                let (_, length) = recv(&self.socket, buffer.as_mut_slice(), RecvFlags::TRUNC)?;
+                Ok(length)
             })?;
             let datagram = buffer.get(..length).ok_or(Errno::MSGSIZE)?;
             for message in messages(datagram) {

@@ -82,7 +82,9 @@ fn mask(root: &Root, nic: &str, path: &Path) -> Result<Option<CpuSet>, SysError>
         return Ok(None);
     };
     let parsed = CpuSet::from_mask(&text).map(Some);
-    parsed.map_err(|error| SysError::unexpected("read", path.display().to_string(), error.to_string()))
+    parsed.map_err(|error| {
+        SysError::unexpected("read", path.display().to_string(), error.to_string())
+    })
 }
 
 /// An attribute that the device lacks is `None`; a device that is not there is an error.

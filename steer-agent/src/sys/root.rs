@@ -154,7 +154,10 @@ mod tests {
         let error = write(&path, "f").expect_err("no such file");
         assert!(error.is_absent() && !path.exists());
         let text = error.to_string();
-        assert!(text.starts_with(&format!("write {} = `f`: No such file", path.display())), "{text}");
+        assert!(
+            text.starts_with(&format!("write {} = `f`: No such file", path.display())),
+            "{text}"
+        );
         fs::write(&path, "00").expect("made");
         write(&path, "f").expect("written");
         assert_eq!(read(&path).expect("read"), "f0", "no truncation either");

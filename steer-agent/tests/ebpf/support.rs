@@ -5,7 +5,7 @@ use steer_agent::model::HashFields;
 
 /// Whether programs can be loaded here. Without root the tests are skipped, and say so; where they
 /// must run (`CI=true`), that is a failure.
-pub fn may_load() -> bool {
+pub(crate) fn may_load() -> bool {
     if rustix::process::geteuid().is_root() {
         return true;
     }
@@ -18,7 +18,7 @@ pub fn may_load() -> bool {
 }
 
 /// A NIC that hashes everything with ports.
-pub fn ports() -> HashFields {
+pub(crate) fn ports() -> HashFields {
     HashFields {
         tcp4_ports: Some(true),
         tcp6_ports: Some(true),

@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 
 /// Where the kernel shows its own types (since 5.4, `CONFIG_DEBUG_INFO_BTF`).
-pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+pub(super) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
 const MAGIC: u16 = 0xeb9f;
 /// Bytes of `struct btf_header`, the part that this reader needs.
@@ -47,14 +47,14 @@ mod kind {
 /// Bytes that are not BTF as this reader knows it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("type information at byte {at}: {why}")]
-pub struct BtfError {
+pub(super) struct BtfError {
     at: usize,
     why: String,
 }
 
 /// Parsed type information.
 #[derive(Debug)]
-pub struct Types<'a> {
+pub(super) struct Types<'a> {
     bytes: &'a [u8],
     strings: &'a [u8],
     /// Where each type begins; type ids begin at 1.
@@ -65,11 +65,11 @@ pub struct Types<'a> {
 
 /// Where a member lies in its structure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Member {
+pub(super) struct Member {
     /// Offset in bits.
-    pub bit_offset: u32,
+    pub(super) bit_offset: u32,
     /// Width in bits; of an array or a structure, all of it.
-    pub bits: u32,
+    pub(super) bits: u32,
 }
 
 /// A type's fixed part.
@@ -86,7 +86,7 @@ struct Head {
 
 impl<'a> Types<'a> {
     /// Walks over all types.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, BtfError> {
+    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, BtfError> {
         let fail = |at, why: &str| BtfError { at, why: why.to_owned() };
         let truncated = |at| fail(at, "it ends in the middle");
         if half(bytes, 0) != Some(MAGIC) {
@@ -132,7 +132,7 @@ impl<'a> Types<'a> {
     /// A member of a structure by its path, `__sk_common.skc_net.net`. Anonymous structures and
     /// unions on the way need not be named.
     #[must_use]
-    pub fn member(&self, structure: &str, path: &str) -> Option<Member> {
+    pub(super) fn member(&self, structure: &str, path: &str) -> Option<Member> {
         let mut id = *self.structs.get(structure)?;
         let mut bit_offset = 0u32;
         let mut found = None;

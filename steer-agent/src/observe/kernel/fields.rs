@@ -73,7 +73,7 @@ const FIELDS: &[Field] = fields! {
 /// Finds all fields. `absent` names fields to be taken for absent even if they are there: the tests
 /// load the kernel side without each of them. Returns the offsets and a sentence for each that is
 /// missing.
-pub fn find(types: &Types<'_>, absent: &[String]) -> Result<(Offsets, Vec<String>)> {
+pub(super) fn find(types: &Types<'_>, absent: &[String]) -> Result<(Offsets, Vec<String>)> {
     if let Some(unknown) = absent.iter().find(|name| !names().any(|known| known == name.as_str())) {
         bail!("`{unknown}` is no field that the kernel side reads");
     }

@@ -47,12 +47,13 @@ impl Layout {
     }
 
     /// Entries of each map whose size is not fixed in the object.
-    pub(super) fn map_sizes(&self) -> [(&'static str, u32); 12] {
+    pub(super) fn map_sizes(&self) -> [(&'static str, u32); 13] {
         let slots = self.nics.max(1);
         let queues = slots * self.queue_stride;
         [
             ("NICS", slots * abi::IFINDEXES_PER_NIC),
             ("NIC_CONFIG", slots),
+            ("HASH_TABLES", slots),
             ("QUEUE_STATE", queues),
             ("NAPIS", self.napis()),
             ("LOAD", cells::blocks(slots * self.bucket_stride)),

@@ -30,6 +30,7 @@ use steer_common::{
     abi,
     knobs::{Config, Knobs},
     nic::{NicConfig, NicKey, NicRef},
+    toeplitz::Table,
 };
 
 pub use fields::names as field_names;
@@ -233,6 +234,11 @@ impl KernelSide {
 
     /// Writes a NIC's settings and interfaces.
     fn tell(&mut self, slot: u32, nic: &WatchedNic) -> Result<()> {
+        if let Some(table) = nic.hash_table() {
+            let mut tables: Array<&mut MapData, Table> =
+                Array::try_from(read::map_mut(&mut self.ebpf, "HASH_TABLES")?)?;
+            tables.set(slot, table, 0).context("writing map HASH_TABLES")?;
+        }
         let mut configs: Array<&mut MapData, NicConfig> =
             Array::try_from(read::map_mut(&mut self.ebpf, "NIC_CONFIG")?)?;
         configs.set(slot, nic.config(), 0).context("writing map NIC_CONFIG")?;

@@ -5,7 +5,7 @@ use steer_common::{
         FIELDS_ADDRESSES, FIELDS_PORTS, FIELDS_UNKNOWN, HASH_COMPUTED, HASH_NONE, HASH_REPORTED,
         NicConfig, NicKey, NicRef, TCP4, TCP6, UDP4, UDP6,
     },
-    toeplitz::{self, KEY_WORDS},
+    toeplitz::Table,
 };
 
 use crate::model::{HashFields, Nic, Rss};
@@ -37,8 +37,8 @@ pub enum HashSource {
     Reported,
     /// It does not, but its key is known: the kernel side computes it once for each flow.
     Computed {
-        /// The key as big-endian words.
-        key: [u32; KEY_WORDS],
+        /// The key, 40 bytes or more.
+        key: Vec<u8>,
         /// Which header fields enter it.
         fields: HashFields,
     },
@@ -85,26 +85,35 @@ impl HashSource {
 
 /// The key, if the function is plain Toeplitz. A driver that does not name its function has the
 /// usual one; a symmetric variant is another function.
-fn plain_key(rss: &Rss) -> Option<[u32; KEY_WORDS]> {
+fn plain_key(rss: &Rss) -> Option<Vec<u8>> {
     let toeplitz = rss.hash_function.as_deref().is_none_or(|name| name == "toeplitz");
     let plain = rss.input_xfrm.is_none_or(|transform| transform == 0);
-    if toeplitz && plain { toeplitz::key_words(&rss.key.as_ref()?.bytes) } else { None }
+    let key = &rss.key.as_ref()?.bytes;
+    // A key that is too short for the longest input has no table.
+    (toeplitz && plain && Table::new(key).is_some()).then(|| key.clone())
 }
 
 impl WatchedNic {
     /// What the kernel side is told of it.
     pub(super) fn config(&self) -> NicConfig {
-        let (hash_source, key, fields) = match &self.hash {
-            HashSource::Reported => (HASH_REPORTED, [0; KEY_WORDS], [FIELDS_UNKNOWN; 4]),
-            HashSource::Computed { key, fields } => (HASH_COMPUTED, *key, input(*fields)),
-            HashSource::Unknown => (HASH_NONE, [0; KEY_WORDS], [FIELDS_UNKNOWN; 4]),
+        let (hash_source, fields) = match &self.hash {
+            HashSource::Reported => (HASH_REPORTED, [FIELDS_UNKNOWN; 4]),
+            HashSource::Computed { fields, .. } => (HASH_COMPUTED, input(*fields)),
+            HashSource::Unknown => (HASH_NONE, [FIELDS_UNKNOWN; 4]),
         };
         NicConfig {
             bucket_mask: self.buckets.saturating_sub(1),
             hash_source,
-            key,
-            fields,
             queues: self.queues,
+            fields,
+        }
+    }
+
+    /// What the kernel side computes its hash with, where it does.
+    pub(super) fn hash_table(&self) -> Option<Table> {
+        match &self.hash {
+            HashSource::Computed { key, .. } => Table::new(key),
+            HashSource::Reported | HashSource::Unknown => None,
         }
     }
 

@@ -187,8 +187,11 @@ fn flow(key: &FlowKey, stat: &FlowStat, nics: &[WatchedNic]) -> Flow {
 }
 
 fn addr(key: &FlowKey) -> FlowAddr {
-    let end = |address: [u8; 16], port| {
-        SocketAddr::new(IpAddr::V6(Ipv6Addr::from(address)).to_canonical(), port)
+    let end = |address: [u8; 16], port: [u8; 2]| {
+        SocketAddr::new(
+            IpAddr::V6(Ipv6Addr::from(address)).to_canonical(),
+            u16::from_be_bytes(port),
+        )
     };
     FlowAddr {
         protocol: key.protocol,
@@ -232,8 +235,8 @@ mod tests {
         let key = FlowKey {
             local: mapped([192, 0, 2, 1]),
             remote: Ipv6Addr::LOCALHOST.octets(),
-            local_port: 80,
-            remote_port: 4000,
+            local_port: 80_u16.to_be_bytes(),
+            remote_port: 4000_u16.to_be_bytes(),
             protocol: TCP,
             pad: [0; 3],
         };

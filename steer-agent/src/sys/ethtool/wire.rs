@@ -156,8 +156,8 @@ pub(super) fn features(mut answer: &[u8], names: &[String]) -> Option<BTreeMap<S
         .map(|block| block.get(8..).and_then(|mut words| words.try_get_u32_ne().ok()))
         .collect();
     let bits = active?.into_iter().flat_map(|word| (0..32).map(move |bit| word >> bit & 1 == 1));
-    let named = names.iter().cloned().zip(bits).filter(|(name, _)| !name.is_empty());
-    Some(named.collect())
+    let states = names.iter().cloned().zip(bits);
+    Some(states.filter(|(name, _)| !name.is_empty()).collect())
 }
 
 /// Asks for RSS settings with these sizes; zero sizes ask for the sizes.

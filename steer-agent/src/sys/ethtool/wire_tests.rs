@@ -10,8 +10,7 @@ fn words(words: &[u32]) -> Vec<u8> {
 #[test]
 fn channels_come_in_the_kernels_order() {
     let answer = words(&[command::GCHANNELS, 1, 2, 3, 8, 5, 6, 7, 4]);
-    let expected =
-        Channels { rx: 5, tx: 6, combined: 4, max_rx: 1, max_tx: 2, max_combined: 8 };
+    let expected = Channels { rx: 5, tx: 6, combined: 4, max_rx: 1, max_tx: 2, max_combined: 8 };
     assert_eq!(channels(&answer), Some(expected));
     assert_eq!(channels(&answer[..35]), None);
 }

@@ -1,0 +1,164 @@
+//! What the fake machine knows: its state, the rules of drivers and kernel, and what shall go wrong.
+//!
+//! A rule stands here only because a kernel or a driver has it, and names where. Faults are counted
+//! by writes.
+
+use std::collections::BTreeMap;
+
+use rustix::io::Errno;
+
+use super::{FakeIrq, FakeNic, Write};
+use crate::model::CpuSet;
+use crate::sys::SysError;
+
+/// What shall go wrong.
+#[derive(Clone, Debug)]
+pub(super) enum Fault {
+    /// Writes from the first to the second number fail.
+    Fail(u64, u64, Errno),
+    /// This write claims success and does nothing.
+    Ignore(u64),
+    /// Just before this write the NIC disappears.
+    Vanish(u64, String),
+    /// Just before this write somebody else writes.
+    Foreign(u64, Write),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) online: CpuSet,
+    pub(super) boot_id: String,
+    pub(super) nics: BTreeMap<String, FakeNic>,
+    pub(super) irqs: BTreeMap<u32, FakeIrq>,
+    pub(super) faults: Vec<Fault>,
+    pub(super) attempts: u64,
+    pub(super) log: Vec<Write>,
+}
+
+impl State {
+    pub(super) fn nic(&self, name: &str) -> Result<&FakeNic, SysError> {
+        self.nics.get(name).ok_or_else(|| SysError::no_such_interface(name))
+    }
+
+    pub(super) fn nic_mut(&mut self, name: &str) -> Result<&mut FakeNic, SysError> {
+        self.nics.get_mut(name).ok_or_else(|| SysError::no_such_interface(name))
+    }
+
+    pub(super) fn irq(&self, irq: u32) -> Result<&FakeIrq, SysError> {
+        let missing = || SysError::new("read", affinity_path(irq), Errno::NOENT);
+        self.irqs.get(&irq).ok_or_else(missing)
+    }
+
+    pub(super) fn vanish(&mut self, nic: &str) {
+        self.nics.remove(nic);
+        let prefix = format!("{nic}-");
+        self.irqs.retain(|_, irq| !irq.name.starts_with(&prefix));
+    }
+
+    /// A write that comes through [`Port`]: counted, subject to faults, logged.
+    pub(super) fn write(&mut self, write: Write) -> Result<(), SysError> {
+        self.attempts += 1;
+        let turn = self.attempts;
+        let mut ignored = false;
+        for fault in self.faults.clone() {
+            match fault {
+                Fault::Fail(from, to, errno) if (from..=to).contains(&turn) => {
+                    return Err(refusal(&write, errno));
+                }
+                Fault::Ignore(n) if n == turn => ignored = true,
+                Fault::Vanish(n, nic) if n == turn => self.vanish(&nic),
+                Fault::Foreign(n, theirs) if n == turn => self.perform(&theirs)?,
+                _ => {}
+            }
+        }
+        if !ignored {
+            self.perform(&write)?;
+        }
+        self.log.push(write);
+        Ok(())
+    }
+
+    pub(super) fn perform(&mut self, write: &Write) -> Result<(), SysError> {
+        let refuse = |errno| Err(refusal(write, errno));
+        match write {
+            Write::Table(nic, table) => {
+                let device = self.nic_mut(nic)?;
+                let Some(present) = &device.table else {
+                    return refuse(Errno::OPNOTSUPP);
+                };
+                // Another length, or a ring that does not exist: `ethtool_set_rxfh` and
+                // `ethtool_copy_validate_indir`, net/ethtool/ioctl.c.
+                let in_range = table.iter().all(|queue| *queue < device.rings);
+                if table.len() != present.len() || !in_range {
+                    return refuse(Errno::INVAL);
+                }
+                device.configured = true;
+                if !device.ignores_table {
+                    device.table = Some(table.clone());
+                }
+            }
+            Write::ResetTable(nic) => {
+                let device = self.nic_mut(nic)?;
+                let Some(present) = device.table.as_ref().map(Vec::len) else {
+                    return refuse(Errno::OPNOTSUPP);
+                };
+                // `ethtool_rxfh_indir_default`, include/linux/ethtool.h: not igb's own blocks.
+                let rings = device.rings.max(1);
+                let default = (0..rings).cycle().take(present).collect();
+                device.configured = false;
+                if !device.ignores_table {
+                    device.table = Some(default);
+                }
+            }
+            Write::Affinity(number, cpus) => {
+                // No CPU of the set online: -EINVAL (kernel/irq/proc.c `write_irq_affinity`).
+                // Managed: -EPERM there since 6.12, -EIO before.
+                let Some(target) = cpus.intersection(&self.online).first() else {
+                    return refuse(Errno::INVAL);
+                };
+                let Some(irq) = self.irqs.get_mut(number) else {
+                    return refuse(Errno::NOENT);
+                };
+                if irq.managed {
+                    return refuse(Errno::IO);
+                }
+                irq.affinity = cpus.clone();
+                // x86 delivers to one CPU of the set (arch/x86/kernel/apic/vector.c; the real one
+                // takes the CPU with the most free vectors).
+                irq.effective = CpuSet::single(target);
+            }
+            Write::Xps(nic, queue, cpus) => {
+                let online = self.online.clone();
+                let device = self.nic_mut(nic)?;
+                // One queue: -ENOENT (net/core/net-sysfs.c `xps_cpus_store`).
+                let maps = device.xps.as_mut();
+                let map = maps.and_then(|maps| maps.get_mut(usize::try_from(*queue).ok()?));
+                let Some(map) = map else {
+                    return refuse(Errno::NOENT);
+                };
+                // Offline CPUs drop out (net/core/dev.c `__netif_set_xps_queue`).
+                *map = cpus.intersection(&online);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn affinity_path(irq: u32) -> String {
+    format!("/proc/irq/{irq}/smp_affinity_list")
+}
+
+fn refusal(write: &Write, errno: Errno) -> SysError {
+    match write {
+        Write::Table(nic, _) | Write::ResetTable(nic) => {
+            SysError::new("ETHTOOL_SRSSH", nic.as_str(), errno)
+        }
+        Write::Affinity(irq, cpus) => {
+            SysError::new("write", affinity_path(*irq), errno).with_value(cpus.to_string())
+        }
+        Write::Xps(nic, queue, cpus) => {
+            let path = format!("/sys/class/net/{nic}/queues/tx-{queue}/xps_cpus");
+            SysError::new("write", path, errno).with_value(cpus.to_mask())
+        }
+    }
+}
