@@ -28,7 +28,8 @@ fn place_object() -> Result<(), String> {
     for variable in ["STEER_EBPF_OBJECT", "STEER_SKIP_EBPF"] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
-    for path in ["steer-ebpf/src", "steer-ebpf/Cargo.toml", "steer-common/src", "xtask/src/bpf.rs"] {
+    for path in ["steer-ebpf/src", "steer-ebpf/Cargo.toml", "steer-common/src", "xtask/src/bpf.rs"]
+    {
         println!("cargo::rerun-if-changed=../{path}");
     }
     let directory = |variable| {

@@ -88,11 +88,9 @@ fn one_queue_has_no_xps() {
 }
 
 #[test]
-fn an_xdp_program_is_seen() {
-    // The smallest program: return XDP_PASS. ip(8) takes it from an object file only, so the check
-    // is that netlink speaks of none, on an interface that could have one.
+fn nothing_is_seen_where_there_is_nothing() {
     let setup = "ip link add v0 type veth peer name v1 && ip link set v0 up && ip link set v1 up";
-    in_namespace("an_xdp_program_is_seen", setup, || {
+    in_namespace("nothing_is_seen_where_there_is_nothing", setup, || {
         let machine = Machine::open().expect("sockets");
         let index = machine.identity("v0").expect("there").ifindex;
         let ethnl = machine.ethnl().expect("a live machine");

@@ -55,7 +55,8 @@ mod tests {
     #[test]
     fn every_counter_has_its_own_cell() {
         for counter in 0..1000 {
-            let back = block_of(counter) * CELLS + u32::try_from(cell_of(counter)).expect("below 64");
+            let back =
+                block_of(counter) * CELLS + u32::try_from(cell_of(counter)).expect("below 64");
             assert_eq!(back, counter);
         }
     }

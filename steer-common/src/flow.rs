@@ -186,7 +186,8 @@ mod tests {
     }
     #[test]
     fn hashes_what_the_nic_hashes() {
-        let table_key: [u8; 40] = core::array::from_fn(|at| u8::try_from(at * 7 % 251).expect("small"));
+        let table_key: [u8; 40] =
+            core::array::from_fn(|at| u8::try_from(at * 7 % 251).expect("small"));
         let table = Table::new(&table_key).expect("long enough");
         let mut key = FlowKey {
             remote: core::array::from_fn(|at| u8::try_from(at + 1).expect("small")),

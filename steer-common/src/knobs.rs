@@ -54,7 +54,7 @@ pub struct Offsets {
     pub skb_queue_mapping: u32,
     /// `struct sk_buff`: NAPI id, 32 bits (`CONFIG_NET_RX_BUSY_POLL`).
     pub skb_napi_id: u32,
-    /// `struct sk_buff`: EtherType, 16 bits in network order.
+    /// `struct sk_buff`: kind of network header (`eth_type`), 16 bits in network order.
     pub skb_protocol: u32,
     /// `struct sk_buff`: start of the buffer, a pointer.
     pub skb_head: u32,

@@ -134,10 +134,15 @@ structure! {
 /// Whether this kernel has all of these fields.
 macro_rules! present {
     ($($offset:ident),+) => {
-        $($crate::field::knob!(offsets.$offset) != steer_common::knobs::ABSENT)&&+
+        $($crate::field::is_present($crate::field::knob!(offsets.$offset)))&&+
     };
 }
 pub(crate) use present;
+
+#[inline(always)]
+pub(crate) fn is_present(offset: u32) -> bool {
+    offset != ABSENT
+}
 
 /// Inode number of a namespace. Where the kernel does not tell, everything counts as being in the
 /// agent's: on a kernel without namespaces that is true.

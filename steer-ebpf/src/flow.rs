@@ -30,14 +30,12 @@ pub(crate) fn sample() -> u64 {
         Some(config) => config.sample_mask,
         None => 0,
     };
-    // SAFETY: the helper has no conditions.
     if mask == 0 {
-        1
-    } else if unsafe { bpf_get_prandom_u32() } & mask == 0 {
-        u64::from(mask) + 1
-    } else {
-        0
+        return 1;
     }
+    // SAFETY: the helper has no conditions.
+    let random = unsafe { bpf_get_prandom_u32() };
+    if random & mask == 0 { u64::from(mask) + 1 } else { 0 }
 }
 
 /// Finds or makes the flow's entry and brings it up to date. Returns its hash; 0 for none.

@@ -8,7 +8,19 @@
 //! Built for instruction set v2: no fetching atomics, which 5.10 refuses.
 #![no_std]
 #![no_main]
-#![allow(unsafe_code, reason = "maps and kernel memory are pointers here; the verifier checks each")]
+#![allow(
+    unsafe_code,
+    reason = "maps and kernel memory are pointers here; the verifier checks each"
+)]
+#![allow(
+    clippy::inline_always,
+    reason = "a call costs the verifier of old kernels what it knows of the arguments"
+)]
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "CPU, queue and slot numbers fit 16 bits, and a checked conversion is one more branch"
+)]
+#![allow(clippy::needless_pass_by_value, reason = "aya's macros hand the context over by value")]
 
 mod consume;
 mod field;
@@ -36,42 +48,42 @@ static ABI: u32 = steer_common::abi::VERSION;
 #[unsafe(link_section = "license")]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
-/// prototype: tp_btf `tcp_rcv_space_adjust(struct sock *sk)`
+/// prototype: `tp_btf tcp_rcv_space_adjust(struct sock *sk)`
 #[btf_tracepoint(function = "tcp_rcv_space_adjust")]
 fn consume_tcp(ctx: BtfTracePointContext) -> i32 {
     consume::tcp(&ctx);
     0
 }
 
-/// prototype: fentry `skb_consume_udp(struct sock *sk, struct sk_buff *skb, int len)`
+/// prototype: `fentry skb_consume_udp(struct sock *sk, struct sk_buff *skb, int len)`
 #[fentry(function = "skb_consume_udp")]
 fn consume_udp(ctx: FEntryContext) -> i32 {
     consume::udp(&ctx);
     0
 }
 
-/// prototype: tp_btf `napi_gro_receive_entry(const struct sk_buff *skb)`
+/// prototype: `tp_btf napi_gro_receive_entry(const struct sk_buff *skb)`
 #[btf_tracepoint(function = "napi_gro_receive_entry")]
 fn receive_gro(ctx: BtfTracePointContext) -> i32 {
     receive::napi_packet(ctx.arg(0));
     0
 }
 
-/// prototype: tp_btf `napi_gro_frags_entry(const struct sk_buff *skb)`
+/// prototype: `tp_btf napi_gro_frags_entry(const struct sk_buff *skb)`
 #[btf_tracepoint(function = "napi_gro_frags_entry")]
 fn receive_frags(ctx: BtfTracePointContext) -> i32 {
     receive::napi_packet(ctx.arg(0));
     0
 }
 
-/// prototype: tp_btf `netif_receive_skb_entry(const struct sk_buff *skb)`
+/// prototype: `tp_btf netif_receive_skb_entry(const struct sk_buff *skb)`
 #[btf_tracepoint(function = "netif_receive_skb_entry")]
 fn receive_skb(ctx: BtfTracePointContext) -> i32 {
     receive::direct_packet(ctx.arg(0));
     0
 }
 
-/// prototype: tp_btf `netif_receive_skb_list_entry(const struct sk_buff *skb)`
+/// prototype: `tp_btf netif_receive_skb_list_entry(const struct sk_buff *skb)`
 #[btf_tracepoint(function = "netif_receive_skb_list_entry")]
 fn receive_list(ctx: BtfTracePointContext) -> i32 {
     receive::direct_packet(ctx.arg(0));

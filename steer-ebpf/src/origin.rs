@@ -83,9 +83,7 @@ impl Origin {
     pub(crate) fn of_flow(key: &FlowKey) -> Self {
         // SAFETY: an entry that is evicted meanwhile is another flow's; that costs one count.
         match unsafe { maps::RX_FLOWS.get(key) } {
-            Some(flow) => {
-                Self { nic: u32::from(flow.nic), queue: flow.queue, napi_cpu: flow.cpu }
-            }
+            Some(flow) => Self { nic: u32::from(flow.nic), queue: flow.queue, napi_cpu: flow.cpu },
             None => Self::NOWHERE,
         }
     }

@@ -17,7 +17,7 @@ use network_types::{
 };
 use steer_common::flow::{FlowKey, TCP, UDP, mapped};
 
-/// QinQ has two tags; nothing in use has more.
+/// Stacked VLANs (802.1ad) have two tags; nothing in use has more.
 const MAX_TAGS: usize = 2;
 
 /// RFC 8200 names seven kinds, each to occur once, bar one twice; real packets have none or one.

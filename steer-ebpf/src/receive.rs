@@ -152,7 +152,8 @@ fn remember_napi(napi_id: u32, napi: Napi) {
     if let Some(known) = maps::NAPIS.get_ptr_mut(napi_id) {
         // SAFETY: a value of the map; a NAPI is polled on one CPU at a time.
         unsafe {
-            if (*known).cpu != napi.cpu || (*known).queue != napi.queue || (*known).nic != napi.nic {
+            if (*known).cpu != napi.cpu || (*known).queue != napi.queue || (*known).nic != napi.nic
+            {
                 *known = napi;
             }
         }

@@ -34,7 +34,7 @@ pub(crate) fn packet(ctx: &XdpContext) {
         Outcome::Short => return note(Health::HeaderShort),
         Outcome::Deep => return note(Health::HeaderDeep),
     }
-    if let Some(flow) = maps::RX_FLOWS.get_ptr_mut(&key) {
+    if let Some(flow) = maps::RX_FLOWS.get_ptr_mut(key) {
         // SAFETY: a value of the map; a flow's packets are polled on one CPU at a time.
         unsafe {
             (*flow).packets += 1;
@@ -44,7 +44,7 @@ pub(crate) fn packet(ctx: &XdpContext) {
         }
     } else {
         let flow = RxFlow { packets: 1, nic: slot as u16, queue, cpu, pad: 0 };
-        if maps::RX_FLOWS.insert(&key, flow, 0).is_err() {
+        if maps::RX_FLOWS.insert(key, flow, 0).is_err() {
             note(Health::TableFull);
         }
     }

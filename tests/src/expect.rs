@@ -11,13 +11,13 @@ impl Guest {
     pub fn expect_within<T>(
         &self,
         what: &str,
-        got: T,
+        got: &T,
         range: impl RangeBounds<T> + fmt::Debug,
     ) -> Result<()>
     where
         T: PartialOrd + fmt::Display,
     {
-        if !range.contains(&got) {
+        if !range.contains(got) {
             bail!("{what}: expected {range:?}, got {got:.3}");
         }
         self.say(format_args!("ok: {what}: {got:.3}"));

@@ -13,3 +13,4 @@ pub mod init;
 pub mod load;
 pub mod nic;
 pub mod scenario;
+pub mod steer;

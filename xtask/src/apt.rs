@@ -26,7 +26,7 @@ impl Apt {
     /// The machine's own Debian sources, and the backports of its release.
     pub(crate) fn machine() -> Result<Self> {
         let codename = codename()?;
-        let mut sources = machine_sources()?;
+        let mut sources = machine_sources();
         sources.retain(|source| source.suites.iter().any(|suite| suite.starts_with(&codename)));
         let backports = format!("{codename}-backports");
         if !sources.iter().any(|source| source.suites.contains(&backports)) {
@@ -37,7 +37,7 @@ impl Apt {
 
     /// One suite alone, of whatever release.
     pub(crate) fn suite(suite: &str) -> Result<Self> {
-        let source = derive(&machine_sources()?, &codename()?, suite)?;
+        let source = derive(&machine_sources(), &codename()?, suite)?;
         Self::with_sources(suite, &[source])
     }
 
@@ -223,7 +223,8 @@ pub(crate) fn codename() -> Result<String> {
     field("VERSION_CODENAME").context("/etc/os-release names no VERSION_CODENAME")
 }
 
-fn machine_sources() -> Result<Vec<Source>> {
+/// What apt is set up with. A file that cannot be read is one that apt cannot read either.
+fn machine_sources() -> Vec<Source> {
     let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
     if let Ok(directory) = fs::read_dir("/etc/apt/sources.list.d") {
         files.extend(directory.flatten().map(|file| file.path()));
@@ -240,7 +241,7 @@ fn machine_sources() -> Result<Vec<Source>> {
             sources.extend(parse(&text));
         }
     }
-    Ok(sources)
+    sources
 }
 
 /// `deb [signed-by=FILE] URI SUITE COMPONENT...`

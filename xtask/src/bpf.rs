@@ -63,9 +63,9 @@ pub(crate) enum Compiler {
 
 /// What to do with the package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "xtask lints, the build script of steer-agent builds")]
 pub(crate) enum Subcommand {
     Build,
-    #[allow(dead_code, reason = "the build script of steer-agent only builds")]
     Clippy,
 }
 
@@ -210,6 +210,7 @@ fn rustflags(toolchain: &Toolchain) -> Vec<String> {
 }
 
 /// Builds the BPF object and returns its path.
+#[allow(dead_code, reason = "the build script of steer-agent calls it")]
 pub(crate) fn build(workspace_root: &Path, target_dir: &Path) -> Result<PathBuf, String> {
     let toolchain = detect()?;
     let mut cargo = cargo_command(&toolchain, workspace_root, target_dir, Subcommand::Build);

@@ -34,10 +34,10 @@ pub(crate) struct Options {
     #[arg(long)]
     nic: Option<Nic>,
     /// CPUs of the machine.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=32))]
+    #[arg(long, default_value_t = CPUS, value_parser = clap::value_parser!(u32).range(1..=32))]
     cpus: u32,
     /// Seconds after which a scenario is given up.
-    #[arg(long, default_value_t = 90)]
+    #[arg(long, default_value_t = TIMEOUT)]
     timeout: u64,
     /// List the scenarios and their machines.
     #[arg(long)]
@@ -48,8 +48,8 @@ pub(crate) struct Options {
 }
 
 /// A row of the guest program's table.
-pub(crate) struct Scenario {
-    pub(crate) name: String,
+struct Scenario {
+    name: String,
     /// What it shows, in a sentence.
     about: String,
     needs_steer: bool,
@@ -66,8 +66,6 @@ pub(crate) struct Run {
 
 /// How a run ended.
 pub(crate) struct Outcome {
-    /// What was run.
-    pub(crate) title: String,
     pub(crate) took: Duration,
     /// Why it failed, if it did.
     pub(crate) failure: Option<String>,
@@ -75,6 +73,7 @@ pub(crate) struct Outcome {
 
 /// The command.
 pub(crate) fn lab(options: &Options) -> Result<()> {
+    cargo_build("steer-tests")?;
     let scenarios = scenarios()?;
     if options.list {
         for scenario in &scenarios {
@@ -85,19 +84,46 @@ pub(crate) fn lab(options: &Options) -> Result<()> {
         }
         return Ok(());
     }
-    let runs = select(&scenarios, options)?;
-    let outcomes = runs.iter().map(Run::run).collect::<Result<Vec<_>>>()?;
-    let failed = outcomes.iter().filter(|outcome| outcome.failure.is_some()).count();
-    if outcomes.len() > 1 {
-        println!("{} passed, {failed} failed", outcomes.len() - failed);
+    let selected = select(&scenarios, options)?;
+    // A scenario of the lab alone does not wait for steer to be built.
+    if selected.iter().any(|(scenario, _)| scenario.needs_steer) {
+        cargo_build("steer-agent")?;
     }
-    ensure!(failed == 0, "the lab found {failed} of {} runs to fail", outcomes.len());
+    let mut failed = 0;
+    for (_, run) in &selected {
+        failed += usize::from(run.run()?.failure.is_some());
+    }
+    println!("{} passed, {failed} failed", selected.len() - failed);
+    ensure!(failed == 0, "the logs are in {}", logs().display());
     Ok(())
 }
 
-/// Builds the guest program and asks it for its scenarios.
-pub(crate) fn scenarios() -> Result<Vec<Scenario>> {
+/// Builds what runs in the guest.
+pub(crate) fn build() -> Result<()> {
     cargo_build("steer-tests")?;
+    cargo_build("steer-agent")
+}
+
+/// Builds what runs in the guest, and returns every scenario on every machine it is meant for.
+pub(crate) fn matrix() -> Result<Vec<Run>> {
+    build()?;
+    let selected = scenarios()?.into_iter().flat_map(|scenario| {
+        let Scenario { name, machines, .. } = scenario;
+        machines.into_iter().map(move |(nic, kernel)| {
+            let machine = Machine { kernel, nic, topology: Topology::flat(CPUS) };
+            Run::new(&name, machine, Duration::from_secs(TIMEOUT))
+        })
+    });
+    Ok(selected.collect())
+}
+
+/// CPUs of a machine, unless asked for otherwise.
+const CPUS: u32 = 4;
+/// Seconds after which a scenario is given up, unless asked for otherwise.
+const TIMEOUT: u64 = 90;
+
+/// Asks the guest program for its scenarios.
+fn scenarios() -> Result<Vec<Scenario>> {
     let table = process::capture(Command::new(guest_program()).arg("list"))?;
     let row = |line: &str| {
         let mut cells = line.split('\t');
@@ -114,49 +140,48 @@ pub(crate) fn scenarios() -> Result<Vec<Scenario>> {
     table.lines().map(row).collect()
 }
 
-/// The runs that the options ask for. steer itself is built where one of them needs it.
-pub(crate) fn select(scenarios: &[Scenario], options: &Options) -> Result<Vec<Run>> {
+/// The runs that the options ask for.
+fn select<'a>(scenarios: &'a [Scenario], options: &Options) -> Result<Vec<(&'a Scenario, Run)>> {
     for name in &options.scenarios {
         if !scenarios.iter().any(|scenario| scenario.name == *name) {
             bail!("no scenario {name}; `cargo xtask lab --list` shows them");
         }
     }
-    let wanted = |scenario: &&Scenario| {
-        options.scenarios.is_empty() || options.scenarios.contains(&scenario.name)
-    };
-    let mut runs = Vec::new();
-    let mut needs_steer = false;
-    for scenario in scenarios.iter().filter(wanted) {
+    let by_name = !options.scenarios.is_empty();
+    let mut selected = Vec::new();
+    for scenario in scenarios {
+        if by_name && !options.scenarios.contains(&scenario.name) {
+            continue;
+        }
         let chosen = |(nic, kernel): &&(Nic, String)| {
             options.nic.is_none_or(|it| it == *nic)
                 && options.kernel.as_ref().is_none_or(|it| it == kernel)
         };
         let mut machines: Vec<_> = scenario.machines.iter().filter(chosen).cloned().collect();
         // A scenario asked for by name runs wherever one wants to see it.
-        if machines.is_empty() && !options.scenarios.is_empty() {
+        if machines.is_empty() && by_name {
             let (nic, kernel) = scenario.machines.last().context("a scenario has machines")?;
             let kernel = options.kernel.clone().unwrap_or_else(|| kernel.clone());
             machines.push((options.nic.unwrap_or(*nic), kernel));
         }
-        needs_steer |= scenario.needs_steer && !machines.is_empty();
-        runs.extend(machines.into_iter().map(|(nic, kernel)| Run {
-            scenario: scenario.name.clone(),
-            machine: Machine { kernel, nic, topology: Topology::flat(options.cpus) },
-            timeout: Duration::from_secs(options.timeout),
+        selected.extend(machines.into_iter().map(|(nic, kernel)| {
+            let machine = Machine { kernel, nic, topology: Topology::flat(options.cpus) };
+            let timeout = Duration::from_secs(options.timeout);
+            (scenario, Run::new(&scenario.name, machine, timeout))
         }));
     }
-    ensure!(!runs.is_empty(), "no scenario is meant for such a machine; name one to try it");
-    if needs_steer {
-        cargo_build("steer-agent")?;
-    }
-    Ok(runs)
+    ensure!(!selected.is_empty(), "no scenario is meant for such a machine; name one to try it");
+    Ok(selected)
 }
 
-/// Builds what runs in the guest.
 fn cargo_build(package: &str) -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo.args(["build", "--quiet", "--release", "--package", package]);
     process::run(cargo.current_dir(workspace::root()))
+}
+
+fn logs() -> PathBuf {
+    workspace::lab().join("logs")
 }
 
 fn guest_program() -> PathBuf {
@@ -169,9 +194,14 @@ impl Run {
         Self { scenario: scenario.to_owned(), machine, timeout }
     }
 
+    /// What is run, and on what.
+    pub(crate) fn title(&self) -> String {
+        format!("{} on {}", self.scenario, self.machine)
+    }
+
     /// Boots the machine, shows what it says and prints the verdict.
     pub(crate) fn run(&self) -> Result<Outcome> {
-        let title = format!("{} on {}", self.scenario, self.machine);
+        let title = self.title();
         println!("-- {title}");
         let start = Instant::now();
         let failure = self.boot()?.err();
@@ -181,12 +211,13 @@ impl Run {
             None => println!("pass: {title} ({seconds:.1} s)"),
             Some(reason) => println!("FAIL: {title} ({seconds:.1} s): {reason}"),
         }
-        Ok(Outcome { title, took, failure })
+        Ok(Outcome { took, failure })
     }
 
     /// Boots the machine and shows what it says. The inner result is the guest's verdict.
     pub(crate) fn boot(&self) -> Result<Result<(), String>> {
         let kernel = Kernel::ensure(&self.machine.kernel)?;
+        let _alone = alone()?;
         let logs = Logs::new(self)?;
         let initramfs = workspace::lab().join("initramfs");
         let arguments = ["init", "--nic", self.machine.nic.name(), &self.scenario];
@@ -212,6 +243,16 @@ impl Run {
             }
         })
     }
+}
+
+/// Waits until no other machine runs: they would share the CPUs, and neither would be on time.
+fn alone() -> Result<File> {
+    let lock = File::create(workspace::lab().join("lock"))?;
+    if lock.try_lock().is_err() {
+        println!("another lab machine is running: waiting for it");
+        lock.lock()?;
+    }
+    Ok(lock)
 }
 
 /// How the output of a machine ended.
@@ -259,7 +300,7 @@ struct Logs {
 
 impl Logs {
     fn new(run: &Run) -> Result<Self> {
-        let directory = workspace::lab().join("logs");
+        let directory = logs();
         fs::create_dir_all(&directory)?;
         let name = format!("{}-{}-{}", run.scenario, run.machine.nic.name(), run.machine.kernel);
         let path = |kind: &str| directory.join(format!("{name}.{kind}"));

@@ -19,7 +19,7 @@ pub(crate) enum Nic {
     Igb,
     /// virtio-net with RSS: 4 queues, a table of 128 that it honours, no hash reported.
     Virtio,
-    /// VMware vmxnet3: takes a table and delivers everything to queue 0.
+    /// `VMware` vmxnet3: takes a table and delivers everything to queue 0.
     Vmxnet3,
     /// Intel e1000e: a single queue.
     E1000e,

@@ -5,12 +5,18 @@
 
 mod apt;
 mod bpf;
+mod check;
+mod demo;
 mod initramfs;
 mod kernel;
 mod lab;
+mod layers;
 mod machine;
 mod process;
 mod setup;
+mod source;
+mod summary;
+mod test;
 mod workspace;
 
 use std::process::ExitCode;
@@ -29,14 +35,23 @@ struct Arguments {
 enum Task {
     /// Install what building and testing need, where it is missing.
     Setup,
+    /// Check formatting, lints, documentation and import rules.
+    Check,
     /// Run scenarios in machines with emulated NICs.
     Lab(lab::Options),
+    /// Set up, check, run the tests and the whole lab.
+    Test,
+    /// See steer correct a mismatched load in an emulated machine.
+    Demo,
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Setup => setup::setup(),
+        Task::Check => check::check(),
         Task::Lab(options) => lab::lab(&options),
+        Task::Test => test::test(),
+        Task::Demo => demo::demo(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

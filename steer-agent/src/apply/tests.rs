@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 
 use super::*;
-use crate::model::QueueId;
+use crate::model::{CpuSet, QueueId};
 use crate::sys::fake::{FakeMachine, Write};
 
 /// Queues 0..4 of `eth0` to CPUs 3..0, XPS likewise, and a striped table: nine steps.

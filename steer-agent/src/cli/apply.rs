@@ -27,6 +27,7 @@ pub(super) fn apply(args: &ApplyArgs, settings: &Settings) -> anyhow::Result<Exi
     let hand = Hand { port: &machine, policy: &settings.policy, say: &say };
 
     note(&format!("observing for {:?}", args.window));
+    watch.warm_up()?;
     let first = watch.sample()?;
     std::thread::sleep(args.window);
     let world = World::between(&first, &watch.sample()?, first.at_ns);

@@ -27,6 +27,7 @@ pub(super) fn plan(args: &PlanArgs, settings: &Settings) -> anyhow::Result<Exit>
     }
     if !nics.is_empty() {
         let mut watch = Watch::start(&machine, &nics, args.observer.resolve())?;
+        watch.warm_up()?;
         let first = watch.sample()?;
         note(&format!("observing for {:?}; nothing is written", args.window));
         std::thread::sleep(args.window);

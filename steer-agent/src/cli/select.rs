@@ -28,7 +28,7 @@ pub(super) fn for_writing(machine: &Machine, names: &[String]) -> anyhow::Result
     let mut nics = Vec::new();
     for Selected { nic, why_not } in named(machine, names)? {
         if let Some(why) = why_not {
-            bail!("{} cannot be steered: {why}; nothing was changed", nic.name);
+            bail!("{why}; nothing was changed");
         }
         nics.push(nic);
     }
@@ -60,16 +60,12 @@ pub(super) fn steerable(machine: &Machine) -> anyhow::Result<String> {
     if !names.is_empty() {
         return Ok(format!("steerable here: {}", names.join(", ")));
     }
-    let reasons: Vec<String> = all
-        .iter()
-        .map(|selected| {
-            format!("{}: {}", selected.nic.name, selected.why_not.as_deref().unwrap_or(""))
-        })
-        .collect();
+    let reasons: Vec<String> =
+        all.into_iter().filter_map(|selected| selected.why_not).collect();
     Ok(if reasons.is_empty() {
         "there is no NIC here that can be steered".to_owned()
     } else {
-        format!("no NIC here can be steered ({})", reasons.join("; "))
+        format!("no NIC here can be steered: {}", reasons.join("; "))
     })
 }
 

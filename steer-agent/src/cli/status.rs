@@ -27,8 +27,8 @@ pub(super) fn status(args: &StatusArgs, settings: &Settings) -> anyhow::Result<E
     let (able, unable): (Vec<Selected>, Vec<Selected>) =
         selected.into_iter().partition(|selected| selected.why_not.is_none());
     let able: Vec<Nic> = able.into_iter().map(|selected| selected.nic).collect();
-    for Selected { nic, why_not } in &unable {
-        note(&format!("{} cannot be steered: {}", nic.name, why_not.as_deref().unwrap_or("")));
+    for why in unable.iter().filter_map(|selected| selected.why_not.as_ref()) {
+        note(why);
     }
     let mut source =
         Observation { settings, args, machine: &machine, nics: able, watch: None, last: None };
@@ -115,7 +115,10 @@ impl Observation<'_> {
         };
         let first = match self.last.take() {
             Some(sample) => sample,
-            None => watch.sample()?,
+            None => {
+                watch.warm_up()?;
+                watch.sample()?
+            }
         };
         if !self.args.watch && self.args.window > SILENCE {
             note(&format!("no daemon runs here; observing for {:?}", self.args.window));

@@ -6,6 +6,7 @@
 //! below [`Mapping::ENOUGH`] the table is left alone.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +31,8 @@ pub struct Mapping {
     pub agreeing: u64,
     /// Flows behind `checked`.
     pub flows: usize,
+    /// Flows that cannot be checked: their queue is known and their hash is not.
+    pub unhashed: usize,
     /// How many queues the table predicts for these flows. With one, agreement proves little.
     pub queues_predicted: usize,
     /// How many queues they were seen on.
@@ -56,7 +59,11 @@ impl Mapping {
         let mut seen_queues = BTreeSet::new();
         let mut worst = 0;
         for (flow, consumed) in flows {
-            let (Some(hash), Some(seen)) = (flow.hash, flow.queue) else { continue };
+            let Some(seen) = flow.queue else { continue };
+            let Some(hash) = flow.hash else {
+                mapping.unhashed += 1;
+                continue;
+            };
             let Some(predicted) = bucket_of(hash, table.len()).and_then(|b| table.get(b)) else {
                 continue;
             };
@@ -93,6 +100,8 @@ impl Mapping {
                     MappingVerdict::Unverified
                 }
             }
+            // Traffic there is, but nothing that ties it to a bucket.
+            None if self.unhashed >= Self::FEWEST_FLOWS => MappingVerdict::Unverified,
             _ => MappingVerdict::TooFewFlows,
         }
     }
@@ -101,7 +110,10 @@ impl Mapping {
     #[must_use]
     pub fn evidence(&self) -> String {
         let Some(share) = self.agreement() else {
-            return "no flow with a known hash and RX queue was seen".to_owned();
+            return match self.unhashed {
+                0 => "no flow with a known hash and RX queue was seen".to_owned(),
+                flows => format!("no hash is known of any of {flows} flows"),
+            };
         };
         let mut text = format!(
             "{:.1} % of {} consumptions of {} flows came through the queue that the indirection \
@@ -113,7 +125,8 @@ impl Mapping {
             self.queues_seen
         );
         if let Some((hash, predicted, seen)) = self.counter_example {
-            text += &format!(
+            let _ = write!(
+                text,
                 "; for example hash {hash:#010x} should be on queue {predicted} and is on {seen}"
             );
         }
@@ -173,5 +186,7 @@ mod tests {
         let known = flow(1, 1, 0);
         assert_eq!(Mapping::check(&[], [(&known, 5)]).agreement(), None);
         assert_eq!(Mapping::check(&[0, 1], [(&unknown, 5)]).agreement(), None);
+        let four = Mapping::check(&[0, 1], [(&unknown, 5); 4]);
+        assert_eq!(four.verdict(), MappingVerdict::Unverified, "traffic without any hash");
     }
 }

@@ -5,6 +5,7 @@
 
 mod cpuset;
 mod facts;
+mod hash;
 mod mapping;
 mod matrix;
 mod nic;
@@ -17,6 +18,7 @@ mod world;
 pub use cpuset::{CpuSet, ParseCpuSetError};
 pub use facts::{Fact, Facts};
 pub use mapping::{Mapping, MappingVerdict, bucket_of};
+pub use hash::{KeyVariant, calibrate, flow_hash};
 pub use matrix::Matrix;
 pub use nic::{Channels, Coalesced, DropCounters, HashFields, IrqSource, Nic, Queue, Rss, RssKey};
 pub use sample::{Flow, FlowAddr, NicCounters, NicSample, Sample};

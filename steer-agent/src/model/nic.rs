@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CpuId, CpuSet, QueueId};
+use super::{CpuId, CpuSet, KeyVariant, QueueId};
 
 /// A NIC and its settings at one moment. Optional means "this kernel or driver does not say".
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -82,6 +82,9 @@ pub struct Rss {
     pub table: Vec<QueueId>,
     /// The hash key, and how it is known; `None` where nothing tells it.
     pub key: Option<RssKey>,
+    /// What live flows say about that key, where packets carry no hash.
+    #[serde(default)]
+    pub key_variant: KeyVariant,
     /// Name of the hash function in use (`toeplitz`, `xor`, `crc32`).
     pub hash_function: Option<String>,
     /// The `input_xfrm` field: 0 is plain, bit 0 symmetric XOR; `None` where the kernel lacks it.

@@ -139,7 +139,8 @@ mod tests {
 
     #[test]
     fn every_driver_counts_in_its_own_way() {
-        let cases: [(&str, &[&str], &[(QueueId, u32)]); 12] = [
+        type Case<'a> = (&'a str, &'a [&'a str], &'a [(QueueId, u32)]);
+        let cases: [Case<'_>; 12] = [
             ("igb", &["eth0", "eth0-TxRx-0", "eth0-TxRx-1"], &[(0, 41), (1, 42)]),
             ("igb", &["eth0", "eth0-rx-0", "eth0-rx-1", "eth0-tx-0"], &[(0, 41), (1, 42)]),
             ("ixgbe", &["eth0-TxRx-0", "eth0-rx-1", "eth0-tx-1"], &[(0, 40), (1, 41)]),

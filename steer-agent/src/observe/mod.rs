@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod fixture;
+mod calibrate;
 pub mod host;
 mod irq_names;
 pub mod kernel;
@@ -9,5 +10,5 @@ mod watch;
 pub mod nic;
 pub mod probe;
 
-pub use kernel::{KernelReading, KernelSide, Observer, ProgramStatus, StartOptions, WatchedNic};
+pub use kernel::{HashSource, KernelReading, KernelSide, Observer, ProgramStatus, StartOptions, WatchedNic};
 pub use watch::Watch;

@@ -3,13 +3,13 @@
 //! Guaranteed: nothing is written; what a kernel or driver does not tell is absent, never zero; an
 //! interface that vanishes while it is read is an error for which [`SysError::is_gone`] holds. A
 //! source that fails in another way blanks its own field and leaves a sentence. Whether the table
-//! is *true* (queue = table[bucket]) is not known here: samples decide that.
+//! is *true* (`queue = table[bucket]`) is not known here: samples decide that.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::irq_names::{self, Device};
-use crate::model::{DropCounters, HashFields, IrqSource, Nic, Queue, QueueId, Rss, RssKey};
+use crate::model::{KeyVariant, DropCounters, HashFields, IrqSource, Nic, Queue, QueueId, Rss, RssKey};
 use crate::sys::queues::{self, Direction, attribute};
 use crate::sys::root::{self, Root};
 use crate::sys::{Machine, Port as _, SysError, irq};
@@ -164,6 +164,7 @@ fn rss(machine: &Machine, nic: &str, notes: &mut Notes<'_>) -> Result<Option<Rss
         None => None,
     };
     Ok(Some(Rss {
+        key_variant: KeyVariant::default(),
         key: from_driver.or_else(|| system_key(machine.root())),
         table: config.table,
         hash_function: config.hash_function,

@@ -3,27 +3,45 @@
 //! What cannot be read once is named in `missing` and the rest stands; a NIC that is gone is left
 //! out of the sample.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 
+use super::calibrate::Calibration;
 use super::{KernelSide, Observer, ProgramStatus, StartOptions, WatchedNic, host, nic};
 use crate::model::{Nic, NicCounters, NicSample, Sample};
 use crate::sys::Machine;
+
+/// Long enough to see every flow that matters once; short enough to go unnoticed.
+const WARM_UP: Duration = Duration::from_millis(400);
 
 /// A running observation. Dropping it detaches everything.
 #[derive(Debug)]
 pub struct Watch<'a> {
     machine: &'a Machine,
     kernel: KernelSide,
-    watched: Vec<WatchedNic>,
+    nics: Vec<Watched>,
+    last_ns: u64,
+}
+
+/// One NIC under observation.
+#[derive(Debug)]
+struct Watched {
+    told: WatchedNic,
+    calibration: Calibration,
 }
 
 impl<'a> Watch<'a> {
     /// Starts to observe `nics` with `observer`.
     pub fn start(machine: &'a Machine, nics: &[Nic], observer: Observer) -> anyhow::Result<Self> {
-        let watched: Vec<WatchedNic> = nics.iter().map(WatchedNic::of).collect();
-        let options = StartOptions { observer, nics: watched.clone(), ..StartOptions::default() };
+        let told: Vec<WatchedNic> = nics.iter().map(WatchedNic::of).collect();
+        let options = StartOptions { observer, nics: told.clone(), ..StartOptions::default() };
         let kernel = KernelSide::start(&options)?;
-        Ok(Self { machine, kernel, watched })
+        let nics = told
+            .into_iter()
+            .map(|told| Watched { told, calibration: Calibration::default() })
+            .collect();
+        Ok(Self { machine, kernel, nics, last_ns: host::monotonic_ns() })
     }
 
     /// The programs, and what became of each.
@@ -32,23 +50,39 @@ impl<'a> Watch<'a> {
         self.kernel.programs()
     }
 
+    /// Looks for a moment at what comes, so that the first window is read with the right key.
+    pub fn warm_up(&mut self) -> anyhow::Result<()> {
+        // Twice: that a NIC reports no hash is seen first, its key then.
+        for _ in 0..2 {
+            std::thread::sleep(WARM_UP);
+            let before: Vec<Calibration> = self.nics.iter().map(|nic| nic.calibration).collect();
+            self.sample()?;
+            if self.nics.iter().map(|nic| nic.calibration).eq(before) {
+                break;
+            }
+        }
+        // What was learned last is told to the kernel side by another look.
+        self.sample().map(drop)
+    }
+
     /// Reads everything once.
     pub fn sample(&mut self) -> anyhow::Result<Sample> {
         let mut missing = Vec::new();
         let mut settings = Vec::new();
-        for (index, watched) in self.watched.iter_mut().enumerate() {
-            match nic::read_noting(self.machine, &watched.name, &mut missing) {
-                Ok(nic) => {
-                    let now = WatchedNic::of(&nic);
-                    if now != *watched {
+        for (index, watched) in self.nics.iter_mut().enumerate() {
+            match nic::read_noting(self.machine, &watched.told.name, &mut missing) {
+                Ok(as_told) => {
+                    let mut nic = as_told.clone();
+                    let now = watched.calibration.watched(&mut nic);
+                    if now != watched.told {
                         self.kernel
                             .update_nic(index, &now)
-                            .with_context(|| format!("{} has changed", watched.name))?;
-                        *watched = now;
+                            .with_context(|| format!("{} has changed", now.name))?;
+                        watched.told = now;
                     }
-                    settings.push((index, nic));
+                    settings.push((index, as_told, nic));
                 }
-                Err(error) => missing.push(format!("{}: {error}", watched.name)),
+                Err(error) => missing.push(format!("{}: {error}", watched.told.name)),
             }
         }
         let mut note = |what: &str, error: &dyn std::fmt::Display| {
@@ -66,13 +100,15 @@ impl<'a> Watch<'a> {
         missing.extend(reading.missing);
         let mut counters: Vec<Option<NicCounters>> =
             reading.counters.into_iter().map(Some).collect();
-        let nics = settings
-            .into_iter()
-            .map(|(index, nic)| NicSample {
-                nic,
-                counters: counters.get_mut(index).and_then(Option::take).unwrap_or_default(),
-            })
-            .collect();
+        let mut nics = Vec::new();
+        for (index, as_told, nic) in settings {
+            if let Some(watched) = self.nics.get_mut(index) {
+                watched.calibration.learn(&as_told, &reading.flows, self.last_ns);
+            }
+            let counters = counters.get_mut(index).and_then(Option::take).unwrap_or_default();
+            nics.push(NicSample { nic, counters });
+        }
+        self.last_ns = at_ns;
         Ok(Sample {
             at_ns,
             topology,

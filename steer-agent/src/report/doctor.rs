@@ -173,7 +173,7 @@ pub fn nic(nic: &Nic, why_not: Option<&str>, facts: &Facts, topology: &Topology)
     match why_not {
         Some(why) => findings.add(
             Level::Warn,
-            format!("{driver}: {why}"),
+            why,
             "status can look at it; apply and run refuse it",
         ),
         None => findings.add(
@@ -226,7 +226,7 @@ fn table(nic: &Nic, findings: &mut Findings<'_>) {
 }
 
 fn hash(nic: &Nic, findings: &mut Findings<'_>) {
-    let Some(rss) = &nic.rss else { return };
+    let Some(rss) = nic.rss.as_ref().filter(|rss| !rss.table.is_empty()) else { return };
     let reported = nic.features.get("rx-hashing").copied() == Some(true);
     match (reported, &rss.key) {
         (true, _) => findings.add(

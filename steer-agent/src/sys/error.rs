@@ -158,6 +158,10 @@ impl SysError {
             }
             Errno::NOSPC if irq => "that CPU is out of interrupt vectors: choose another CPU",
             Errno::INVAL if irq => "the set needs at least one CPU that is online",
+            // Lists say the one (bitmap_parselist), masks the other (bitmap_parse).
+            Errno::RANGE | Errno::OVERFLOW if self.on_file() => {
+                "this machine cannot have a CPU with such a number"
+            }
             Errno::INVAL => "the kernel or the driver refuses this value",
             _ => return None,
         })
@@ -224,6 +228,8 @@ mod tests {
             ("/proc/irq/29/smp_affinity_list", Errno::IO, "manages this interrupt's affinity"),
             ("/proc/irq/29/smp_affinity_list", Errno::NOSPC, "out of interrupt vectors"),
             ("/proc/irq/29/smp_affinity_list", Errno::ROFS, "ProtectKernelTunables"),
+            ("/proc/irq/29/smp_affinity_list", Errno::RANGE, "cannot have a CPU"),
+            ("/sys/class/net/eth0/queues/tx-0/xps_cpus", Errno::OVERFLOW, "cannot have a CPU"),
             ("eth0", Errno::NODEV, "no such interface"),
             ("eth0", Errno::OPNOTSUPP, "the driver does not offer this"),
             ("eth0", Errno::BUSY, "try again"),

@@ -2,7 +2,7 @@
 //!
 //! Reads need no privilege; [`Ethtool::set_table`] and [`Ethtool::reset_table`] need
 //! `CAP_NET_ADMIN`. What a driver does not offer is `Ok(None)`, never an error. Answers are parsed
-//! by [`wire`], which survives any bytes. Only the settings that steer uses are here: link modes,
+//! by `wire.rs`, which survives any bytes. Only the settings that steer uses are here: link modes,
 //! statistics and firmware are not.
 
 mod wire;

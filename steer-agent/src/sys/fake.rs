@@ -42,7 +42,7 @@ pub struct FakeNic {
     pub configured: bool,
     /// XPS by TX queue; `None` for a NIC with one queue.
     pub xps: Option<Vec<CpuSet>>,
-    /// Table writes return success and change nothing (virtio_net `virtnet_set_rxfh` ignores the
+    /// Table writes return success and change nothing (virtio-net: `virtnet_set_rxfh` ignores the
     /// result of `virtnet_commit_rss_command`; 6.12 and 7.3).
     pub ignores_table: bool,
 }
@@ -56,6 +56,10 @@ pub struct FakeIrq {
     pub affinity: CpuSet,
     /// Where it goes.
     pub effective: CpuSet,
+    /// It does not fire, so that a new affinity stays pending until [`FakeMachine::fire`]. Without
+    /// interrupt remapping x86 moves an MSI from its own handler (`irq_move_irq`,
+    /// kernel/irq/migration.c; seen in the lab on 6.1 and 6.12); with traffic that is at once.
+    pub idle: bool,
     /// The kernel keeps its affinity to itself.
     pub managed: bool,
 }
@@ -132,7 +136,9 @@ impl FakeMachine {
     pub fn with_irq(self, irq: u32, name: &str, affinity: CpuSet) -> Self {
         let effective = affinity.first().map(CpuSet::single).unwrap_or_default();
         let name = name.to_owned();
-        self.state().irqs.insert(irq, FakeIrq { name, affinity, effective, managed: false });
+        self.state()
+            .irqs
+            .insert(irq, FakeIrq { name, affinity, effective, idle: false, managed: false });
         self
     }
 
@@ -185,14 +191,19 @@ impl FakeMachine {
         }
     }
 
+    /// An interrupt fires: a pending affinity takes effect.
+    pub fn fire(&self, irq: u32) {
+        self.state().fire(irq);
+    }
+
     /// The machine starts again: another boot id.
     pub fn reboot(&self) {
-        self.state().boot_id = "6f1b7b0e-0000-4000-8000-000000000002".to_owned();
+        "6f1b7b0e-0000-4000-8000-000000000002".clone_into(&mut self.state().boot_id);
     }
 
     /// `ethtool -L` on an igb: refused while the table is a user's and names a ring that would go
     /// (`ethtool_check_max_channel`, net/ethtool/common.c); else the driver writes its own table,
-    /// over a user's as well (`igb_init_queue_configuration`, igb_main.c).
+    /// over a user's as well (`igb_init_queue_configuration`, `igb_main.c`).
     pub fn set_rings(&self, nic: &str, rings: u32) -> Result<(), SysError> {
         let mut state = self.state();
         let device = state.nic_mut(nic)?;

@@ -96,7 +96,7 @@ mod tests {
             Self { root, _dir: dir }
         }
 
-        fn file(&self, path: PathBuf, text: &str) -> PathBuf {
+        fn file(path: PathBuf, text: &str) -> PathBuf {
             fs::create_dir_all(path.parent().expect("a parent")).expect("made");
             fs::write(&path, text).expect("written");
             path
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn reads_and_writes_the_list() {
         let tree = Tree::new();
-        let file = tree.file(tree.root.proc("irq/29/smp_affinity_list"), "0-3\n");
+        let file = Tree::file(tree.root.proc("irq/29/smp_affinity_list"), "0-3\n");
         assert_eq!(affinity(&tree.root, 29), Ok((0..4).collect()));
         set_affinity(&tree.root, 29, &CpuSet::single(2)).expect("written");
         assert!(root::read(&file).expect("read").starts_with('2'));
@@ -115,11 +115,11 @@ mod tests {
     #[test]
     fn no_effective_affinity_is_not_an_empty_one() {
         let tree = Tree::new();
-        tree.file(tree.root.proc("irq/29/smp_affinity_list"), "0-3\n");
+        Tree::file(tree.root.proc("irq/29/smp_affinity_list"), "0-3\n");
         assert_eq!(effective(&tree.root, 29), Ok(None), "an older kernel");
-        tree.file(tree.root.proc("irq/29/effective_affinity_list"), "\n");
+        Tree::file(tree.root.proc("irq/29/effective_affinity_list"), "\n");
         assert_eq!(effective(&tree.root, 29), Ok(None), "not started");
-        tree.file(tree.root.proc("irq/29/effective_affinity_list"), "1\n");
+        Tree::file(tree.root.proc("irq/29/effective_affinity_list"), "1\n");
         assert_eq!(effective(&tree.root, 29), Ok(Some(CpuSet::single(1))));
         assert!(effective(&tree.root, 30).expect_err("no such interrupt").is_absent());
     }
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn mode_0444_is_managed() {
         let tree = Tree::new();
-        let file = tree.file(tree.root.proc("irq/29/smp_affinity_list"), "0\n");
+        let file = Tree::file(tree.root.proc("irq/29/smp_affinity_list"), "0\n");
         assert!(!is_managed(&tree.root, 29));
         fs::set_permissions(&file, fs::Permissions::from_mode(0o444)).expect("changed");
         assert!(is_managed(&tree.root, 29));
@@ -138,11 +138,11 @@ mod tests {
     fn names_come_from_sysfs_else_from_the_directories() {
         let tree = Tree::new();
         fs::create_dir_all(tree.root.proc("irq/29/eth0-rx-0")).expect("made");
-        tree.file(tree.root.proc("irq/29/spurious"), "count 0\n");
+        Tree::file(tree.root.proc("irq/29/spurious"), "count 0\n");
         assert_eq!(name(&tree.root, 29).as_deref(), Some("eth0-rx-0"));
-        tree.file(tree.root.sys("kernel/irq/29/actions"), "eth0-rx-0,other\n");
+        Tree::file(tree.root.sys("kernel/irq/29/actions"), "eth0-rx-0,other\n");
         assert_eq!(name(&tree.root, 29).as_deref(), Some("eth0-rx-0,other"));
-        tree.file(tree.root.sys("kernel/irq/30/actions"), "\n");
+        Tree::file(tree.root.sys("kernel/irq/30/actions"), "\n");
         assert_eq!(name(&tree.root, 30), None);
     }
 
@@ -151,10 +151,10 @@ mod tests {
         let tree = Tree::new();
         let pci = tree.root.sys("devices/pci0000:00/0000:00:03.0");
         for irq in [26, 25, 9] {
-            tree.file(pci.join("msi_irqs").join(irq.to_string()), "msix\n");
+            Tree::file(pci.join("msi_irqs").join(irq.to_string()), "msix\n");
         }
-        tree.file(tree.root.sys("kernel/irq/25/actions"), "virtio0-config\n");
-        tree.file(tree.root.sys("kernel/irq/26/actions"), "virtio0-input.0\n");
+        Tree::file(tree.root.sys("kernel/irq/25/actions"), "virtio0-config\n");
+        Tree::file(tree.root.sys("kernel/irq/26/actions"), "virtio0-input.0\n");
         let nic = pci.join("virtio0/net/eth1");
         fs::create_dir_all(&nic).expect("made");
         symlink("../..", nic.join("device")).expect("linked");

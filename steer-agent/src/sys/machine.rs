@@ -120,8 +120,10 @@ impl Machine {
         let Some(sockets) = &self.sockets else {
             return Err(SysError::new("write table", nic, rustix::io::Errno::OPNOTSUPP));
         };
-        // A refusal by netlink is final: asking again by ioctl would write what was refused.
-        if self.sets_by_netlink(nic) && by_netlink(&sockets.ethnl)?.is_some() {
+        // No operation, no family, no netlink at all (seccomp): the ioctl. But a refusal by netlink
+        // is final: asking again by ioctl would write what was refused.
+        let offered = sockets.ethnl.offers_rss_set().unwrap_or(false);
+        if offered && self.sets_by_netlink(nic) && by_netlink(&sockets.ethnl)?.is_some() {
             return Ok(());
         }
         by_ioctl(&sockets.ethtool)

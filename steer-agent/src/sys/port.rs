@@ -53,7 +53,9 @@ pub trait Port {
     fn irq_affinity(&self, irq: u32) -> Result<CpuSet, SysError>;
 
     /// The CPUs that it goes to (`effective_affinity_list`); `None` where the kernel does not
-    /// tell, or nothing was chosen yet.
+    /// tell, or nothing was chosen yet. Right after [`Port::set_irq_affinity`] it may still be the
+    /// old one: without interrupt remapping x86 moves an MSI only when it next fires
+    /// (`irq_do_set_affinity`, `CONFIG_GENERIC_PENDING_IRQ`; seen in the lab on 6.1 and 6.12).
     fn irq_effective(&self, irq: u32) -> Result<Option<CpuSet>, SysError>;
 
     /// Asks for an interrupt to go to one of `cpus`. It moves when it next fires.

@@ -1,7 +1,13 @@
 //! What the tests of the kernel side share.
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use steer_agent::model::HashFields;
+use std::{os::fd::AsFd as _, process::Command};
+
+use rustix::thread::{CpuSet, LinkNameSpaceType, move_into_link_name_space, sched_setaffinity};
+use steer_agent::{
+    model::HashFields,
+    observe::kernel::{HashSource, KernelSide, ProgramStatus, WatchedNic},
+};
 
 /// Whether programs can be loaded here. Without root the tests are skipped, and say so; where they
 /// must run (`CI=true`), that is a failure.
@@ -25,4 +31,156 @@ pub(crate) fn ports() -> HashFields {
         udp4_ports: Some(true),
         udp6_ports: Some(true),
     }
+}
+
+/// Whether every program is attached. A kernel may refuse to hook functions at all (a policy module,
+/// no trampolines on its architecture); that is noted and left to the lab's kernels.
+pub(crate) fn all_attached(side: &KernelSide) -> bool {
+    let refused: Vec<ProgramStatus> =
+        side.programs().into_iter().filter(|program| !program.attached.yes()).collect();
+    for program in &refused {
+        println!("not attached: {program:?}");
+    }
+    refused.iter().all(|program| {
+        program.hook.starts_with("fentry/")
+            && program.attached.why().is_some_and(|why| why.contains("no program hook a function"))
+    })
+}
+
+/// Two network namespaces joined by a pair of virtual interfaces: `here`, where steer observes, and
+/// `there`, its peer. All of it goes when the value is dropped.
+pub(crate) struct Wire {
+    here: String,
+    there: String,
+}
+
+/// The observed interface.
+pub(crate) const NIC: &str = "nic0";
+/// Its other end.
+pub(crate) const PEER: &str = "peer0";
+
+pub(crate) const HERE_V4: &str = "192.0.2.1";
+pub(crate) const THERE_V4: &str = "192.0.2.2";
+pub(crate) const HERE_VLAN: &str = "198.51.100.1";
+pub(crate) const THERE_VLAN: &str = "198.51.100.2";
+pub(crate) const HERE_V6: &str = "2001:db8::1";
+pub(crate) const THERE_V6: &str = "2001:db8::2";
+
+impl Wire {
+    /// Makes the namespaces; `name` keeps parallel tests apart.
+    pub(crate) fn new(name: &str, queues: u32) -> Self {
+        let process = std::process::id();
+        let wire = Self {
+            here: format!("steer-{process}-{name}-here"),
+            there: format!("steer-{process}-{name}-there"),
+        };
+        let (here, there) = (&wire.here, &wire.there);
+        run(&format!("ip netns add {here}"));
+        run(&format!("ip netns add {there}"));
+        run(&format!(
+            "ip -n {here} link add {NIC} numtxqueues {queues} numrxqueues {queues} type veth \
+             peer name {PEER} netns {there} numtxqueues {queues} numrxqueues {queues}"
+        ));
+        for (namespace, device, v4, v6) in
+            [(here, NIC, HERE_V4, HERE_V6), (there, PEER, THERE_V4, THERE_V6)]
+        {
+            run(&format!("ip -n {namespace} link set lo up"));
+            run(&format!("ip -n {namespace} address add {v4}/24 dev {device}"));
+            run(&format!("ip -n {namespace} address add {v6}/64 dev {device} nodad"));
+            // With GRO the interface has a NAPI, as a NIC has; packets take it where the sender does
+            // not segment in hardware (`veth_skb_is_eligible_for_gro`).
+            run(&format!("ip netns exec {namespace} ethtool -K {device} gro on tso off"));
+            run(&format!("ip -n {namespace} link set {device} up"));
+        }
+        wire
+    }
+
+    /// Adds a VLAN on both sides, with its addresses; returns the index of the observer's interface,
+    /// `None` where the kernel has no VLANs.
+    pub(crate) fn add_vlan(&self) -> Option<u32> {
+        for (namespace, device, v4) in
+            [(&self.here, NIC, HERE_VLAN), (&self.there, PEER, THERE_VLAN)]
+        {
+            let add = format!("ip -n {namespace} link add link {device} name vlan7 type vlan id 7");
+            match try_run(&add) {
+                Err(why) if why.contains("Unknown device type") => return None,
+                outcome => outcome.unwrap_or_else(|why| panic!("{add}: {why}")),
+            };
+            run(&format!("ip -n {namespace} address add {v4}/24 dev vlan7"));
+            run(&format!("ip -n {namespace} link set vlan7 up"));
+        }
+        Some(self.ifindex("vlan7"))
+    }
+
+    /// Index of an interface of the observer's side.
+    fn ifindex(&self, device: &str) -> u32 {
+        let text = self.here(&format!("cat /sys/class/net/{device}/ifindex"));
+        text.trim().parse().expect("an interface index")
+    }
+
+    /// Runs a command of the observer's side.
+    pub(crate) fn here(&self, command: &str) -> String {
+        run(&format!("ip netns exec {} {command}", self.here))
+    }
+
+    /// Runs a command of the peer's side.
+    pub(crate) fn there(&self, command: &str) -> String {
+        run(&format!("ip netns exec {} {command}", self.there))
+    }
+
+    /// Moves the calling thread to the observer's side.
+    pub(crate) fn enter_here(&self) {
+        enter(&self.here);
+    }
+
+    /// Moves the calling thread to the peer's side.
+    pub(crate) fn enter_there(&self) {
+        enter(&self.there);
+    }
+
+    /// The observed interface as a NIC; from the observer's side.
+    pub(crate) fn nic(&self, queues: u32, hash: HashSource) -> WatchedNic {
+        WatchedNic {
+            name: NIC.to_owned(),
+            ifindex: self.ifindex(NIC),
+            upper_ifindexes: Vec::new(),
+            buckets: 128,
+            queues,
+            hash,
+        }
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        for namespace in [&self.here, &self.there] {
+            let _ = Command::new("ip").args(["netns", "delete", namespace]).status();
+        }
+    }
+}
+
+fn enter(namespace: &str) {
+    let file = std::fs::File::open(format!("/run/netns/{namespace}")).expect("the namespace");
+    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).expect("setns");
+}
+
+/// Runs a command that must succeed.
+pub(crate) fn run(command: &str) -> String {
+    try_run(command).unwrap_or_else(|why| panic!("{command}: {why}"))
+}
+
+/// Runs a command; what it printed, or what it complained about.
+fn try_run(command: &str) -> Result<String, String> {
+    let mut words = command.split_whitespace();
+    let program = words.next().expect("a command");
+    let output = Command::new(program).args(words).output().map_err(|error| error.to_string())?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+/// Pins the calling thread to a CPU.
+pub(crate) fn pin(cpu: usize) {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    sched_setaffinity(None, &set).expect("the CPU is online");
 }

@@ -1,6 +1,13 @@
 //! The scenarios, and the machines that each is meant for.
 
+mod agree;
+mod align;
+mod demo;
+mod kill9;
+mod observers;
+mod refuse;
 mod smoke;
+mod unverified;
 
 use std::fmt;
 
@@ -21,14 +28,65 @@ pub struct Scenario {
     run: fn(&Guest) -> Result<()>,
 }
 
-/// Every scenario.
-pub static TABLE: [Scenario; 1] = [Scenario {
-    name: "smoke",
-    about: "the machine itself: traffic flows, and tables and affinities do what they say",
-    needs_steer: false,
-    machines: &["igb/6.1", "igb/6.12", "virtio/6.12", "vmxnet3/6.12", "e1000e/6.12"],
-    run: smoke::run,
-}];
+/// Every scenario. `demo` is among them, so that a test finds it broken before a visitor does.
+pub static TABLE: [Scenario; 8] = [
+    Scenario {
+        name: "smoke",
+        about: "the machine itself: traffic flows, tables and affinities do what they say",
+        needs_steer: false,
+        machines: &["igb/6.1", "igb/6.12", "virtio/6.12", "vmxnet3/6.12", "e1000e/6.12"],
+        run: smoke::run,
+    },
+    Scenario {
+        name: "align",
+        about: "a mismatched load is aligned, no request is lost, everything comes back",
+        needs_steer: true,
+        machines: &["igb/6.1", "igb/6.12", "virtio/6.12"],
+        run: align::run,
+    },
+    Scenario {
+        name: "kill9",
+        about: "a daemon killed in the middle of its work leaves nothing that restore cannot undo",
+        needs_steer: true,
+        machines: &["igb/6.12"],
+        run: kill9::run,
+    },
+    Scenario {
+        name: "agree",
+        about: "steer's alignment and an independent count are within three points",
+        needs_steer: true,
+        machines: &["igb/6.12", "virtio/6.12"],
+        run: agree::run,
+    },
+    Scenario {
+        name: "observers",
+        about: "both observers name the same queue and softirq CPU for IPv4, IPv6 and VLAN flows",
+        needs_steer: true,
+        machines: &["igb/6.12"],
+        run: observers::run,
+    },
+    Scenario {
+        name: "unverified",
+        about: "a NIC that takes a table and does not follow it is found out and left alone",
+        needs_steer: true,
+        machines: &["vmxnet3/6.12"],
+        run: unverified::run,
+    },
+    Scenario {
+        name: "refuse",
+        about: "what steer cannot do it declines: a sentence, the right exit code, nothing changed",
+        needs_steer: true,
+        machines: &["igb/6.12", "e1000e/6.12"],
+        run: refuse::run,
+    },
+    Scenario {
+        name: "demo",
+        about: "steer shown to somebody who has never seen it",
+        needs_steer: true,
+        machines: &["igb/6.12"],
+        run: demo::run,
+    },
+];
 
 /// Runs the scenario of that name.
 pub fn run(guest: &Guest, name: &str) -> Result<()> {
@@ -42,5 +100,22 @@ impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let needs = if self.needs_steer { "steer" } else { "-" };
         write!(f, "{}\t{needs}\t{}\t{}", self.name, self.machines.join(" "), self.about)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::TABLE;
+
+    #[test]
+    fn names_are_unique_and_rows_are_readable() {
+        let names: BTreeSet<&str> = TABLE.iter().map(|scenario| scenario.name).collect();
+        assert_eq!(names.len(), TABLE.len());
+        for scenario in &TABLE {
+            assert_eq!(scenario.to_string().split('\t').count(), 4, "{}", scenario.name);
+            assert!(!scenario.machines.is_empty(), "{}", scenario.name);
+        }
     }
 }

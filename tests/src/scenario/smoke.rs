@@ -19,8 +19,8 @@ pub(super) fn run(guest: &Guest) -> Result<()> {
     // More flows than elsewhere, so that by chance hardly any queue goes without.
     let load = Load::start_mismatched(guest, &Spec { flows: 32, ..Spec::default() })?;
     let window = load.window(Duration::from_secs(2))?;
-    guest.expect_within("receives in 2 s", window.received, 2000..)?;
-    guest.expect_within("aligned share", window.share(), 0.10..0.45)?;
+    guest.expect_within("receives in 2 s", &window.received, 2000..)?;
+    guest.expect_within("aligned share", &window.share(), 0.10..0.45)?;
 
     for (queue, irq) in &queues {
         write(&format!("/proc/irq/{irq}/smp_affinity_list"), &queue.to_string())?;

@@ -202,11 +202,9 @@ impl<'a> Types<'a> {
             let start = *self.starts.get((id as usize).checked_sub(1)?)?;
             let head = self.head(start)?;
             match head.kind {
-                kind::TYPEDEF
-                | kind::VOLATILE
-                | kind::CONST
-                | kind::RESTRICT
-                | kind::TYPE_TAG => id = head.size_or_type,
+                kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => {
+                    id = head.size_or_type;
+                }
                 _ => return Some((start, head)),
             }
         }
@@ -279,18 +277,18 @@ mod tests {
         };
         let info = |kind: u32, members: u32, flag: u32| (flag << 31) | (kind << 24) | members;
         let types: Vec<u32> = [
-            vec![0, info(kind::INT, 0, 0), 4, 32],             // 1: u32
-            vec![0, info(kind::INT, 0, 0), 2, 16],             // 2: u16
-            vec![0, info(kind::INT, 0, 0), 1, 8],              // 3: u8
-            vec![0, info(kind::ARRAY, 0, 0), 0, 2, 1, 3],      // 4: u16[3]
-            vec![name("in"), info(kind::STRUCT, 2, 0), 12],    // 5
+            vec![0, info(kind::INT, 0, 0), 4, 32],          // 1: u32
+            vec![0, info(kind::INT, 0, 0), 2, 16],          // 2: u16
+            vec![0, info(kind::INT, 0, 0), 1, 8],           // 3: u8
+            vec![0, info(kind::ARRAY, 0, 0), 0, 2, 1, 3],   // 4: u16[3]
+            vec![name("in"), info(kind::STRUCT, 2, 0), 12], // 5
             vec![name("a"), 1, 0, name("b"), 4, 32],
-            vec![0, info(kind::UNION, 2, 0), 12],              // 6
+            vec![0, info(kind::UNION, 2, 0), 12], // 6
             vec![name("one"), 7, 0, name("two"), 1, 0],
-            vec![0, info(kind::CONST, 0, 0), 5],               // 7: const struct in
-            vec![name("out"), info(kind::STRUCT, 5, 1), 32],   // 8
+            vec![0, info(kind::CONST, 0, 0), 5], // 7: const struct in
+            vec![name("out"), info(kind::STRUCT, 5, 1), 32], // 8
             vec![name("x"), 1, 0, 0, 6, 32],
-            vec![name("p"), 3, (1 << 24) | 128, name("q"), 3, (1 << 24) | 129],
+            vec![name("p"), 3, (1 << 24) + 128, name("q"), 3, (1 << 24) + 129],
             vec![name("named"), 5, 160],
         ]
         .concat();

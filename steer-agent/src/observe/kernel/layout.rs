@@ -38,7 +38,7 @@ impl Layout {
     pub(super) fn fits(&self, nic: &WatchedNic) -> bool {
         nic.buckets <= self.bucket_stride
             && nic.queues <= self.queue_stride
-            && 1 + nic.upper_ifindexes.len() <= abi::IFINDEXES_PER_NIC as usize
+            && nic.upper_ifindexes.len() < abi::IFINDEXES_PER_NIC as usize
     }
 
     /// NAPI ids that are remembered: four for each queue, see `NAPIS` in the kernel side.
@@ -87,7 +87,10 @@ mod tests {
     #[test]
     fn slots_do_not_overlap() {
         let layout = Layout::new(&[nic(128, 4), nic(2048, 65)], 96, false);
-        assert_eq!((layout.bucket_stride, layout.queue_stride, layout.cpu_stride), (2048, 128, 128));
+        assert_eq!(
+            (layout.bucket_stride, layout.queue_stride, layout.cpu_stride),
+            (2048, 128, 128)
+        );
         let blocks: std::collections::HashMap<_, _> = layout.map_sizes().into_iter().collect();
         // The last counter of the last NIC is inside, and the next one is not.
         for (map, stride) in [("DEMAND", 2048), ("QUEUE_PACKETS", 128), ("BY_NAPI_CPU", 128)] {

@@ -212,6 +212,7 @@ impl KernelSide {
         self.tell(slot, nic)?;
         if before.buckets != nic.buckets || before.hash != nic.hash {
             read::clear_buckets(&mut self.ebpf, &self.layout, slot)?;
+            read::forget_flows(&mut self.ebpf, slot)?;
         }
         if let Some(known) = self.nics.get_mut(index) {
             *known = nic.clone();
@@ -314,3 +315,6 @@ fn explain_refusal(error: anyhow::Error) -> anyhow::Error {
 fn netns() -> u32 {
     fs::metadata(NETNS).ok().and_then(|file| u32::try_from(file.ino()).ok()).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod xdp_tests;

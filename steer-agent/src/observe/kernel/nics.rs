@@ -76,8 +76,14 @@ impl HashSource {
         if nic.features.get(RX_HASHING) == Some(&true) {
             return Self::Reported;
         }
-        match plain_key(rss) {
-            Some(key) => Self::Computed { key, fields: rss.hash_fields },
+        Self::from_key(nic)
+    }
+
+    /// The source where packets carry no hash, whatever the features say: the key, if it is known.
+    #[must_use]
+    pub fn from_key(nic: &Nic) -> Self {
+        match nic.rss.as_ref().and_then(|rss| Some((plain_key(rss)?, rss.hash_fields))) {
+            Some((key, fields)) => Self::Computed { key, fields },
             None => Self::Unknown,
         }
     }
@@ -120,9 +126,10 @@ impl WatchedNic {
     /// The interfaces that stand for it, with what each is.
     pub(super) fn interfaces(&self, slot: u32, netns: u32) -> Vec<(NicKey, NicRef)> {
         let itself = (NicKey { ifindex: self.ifindex, netns }, NicRef { slot, upper: 0 });
-        let uppers = self.upper_ifindexes.iter().map(|ifindex| {
-            (NicKey { ifindex: *ifindex, netns }, NicRef { slot, upper: 1 })
-        });
+        let uppers = self
+            .upper_ifindexes
+            .iter()
+            .map(|ifindex| (NicKey { ifindex: *ifindex, netns }, NicRef { slot, upper: 1 }));
         std::iter::once(itself).chain(uppers).collect()
     }
 

@@ -6,7 +6,7 @@
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
     Btf, Ebpf,
-    programs::{BtfTracePoint, FEntry, Program, Xdp, XdpMode},
+    programs::{BtfTracePoint, FEntry, Program, ProgramError, Xdp, XdpMode},
 };
 
 use super::{Observer, nics::WatchedNic};
@@ -176,7 +176,7 @@ fn attach_one(ebpf: &mut Ebpf, btf: &Btf, spec: &Spec, nics: &[WatchedNic]) -> R
         }
         Hook::Function(name) => {
             let program: &mut FEntry = program.try_into()?;
-            program.load(name, btf)?;
+            program.load(name, btf).map_err(explain_fentry)?;
             program.attach()?;
         }
         Hook::Xdp => {
@@ -190,6 +190,19 @@ fn attach_one(ebpf: &mut Ebpf, btf: &Btf, spec: &Spec, nics: &[WatchedNic]) -> R
     Ok(())
 }
 
+/// The verifier has no objection that it would report as "not permitted": that is a policy.
+fn explain_fentry(error: ProgramError) -> anyhow::Error {
+    match &error {
+        ProgramError::LoadError { io_error, verifier_log }
+            if io_error.raw_os_error() == Some(libc::EPERM)
+                && verifier_log.to_string().is_empty() =>
+        {
+            anyhow!("this kernel lets no program hook a function ({io_error})")
+        }
+        _ => error.into(),
+    }
+}
+
 /// In the driver where it can, else in the generic path. There the program runs after RPS
 /// (`do_xdp_generic` in `__netif_receive_skb_core`), so that it sees the polling CPU only where RPS
 /// is off.
@@ -197,7 +210,10 @@ fn attach_xdp(program: &mut Xdp, nic: &WatchedNic) -> Result<()> {
     let Err(native) = program.attach_to_if_index(nic.ifindex, XdpMode::Driver) else {
         return Ok(());
     };
-    log::info!("{}: its driver takes no XDP program ({native}); attaching the generic way", nic.name);
+    log::info!(
+        "{}: its driver takes no XDP program ({native}); attaching the generic way",
+        nic.name
+    );
     match program.attach_to_if_index(nic.ifindex, XdpMode::Skb) {
         Ok(_) => Ok(()),
         Err(generic) => bail!(

@@ -128,6 +128,18 @@ pub(super) fn flows(ebpf: &Ebpf, nics: &[WatchedNic]) -> Result<Vec<Flow>> {
     Ok(flows.into_iter().map(|(key, stat)| flow(&key, &stat, nics)).collect())
 }
 
+/// Forgets the flows of a NIC, whose computed hashes have lost their meaning.
+pub(super) fn forget_flows(ebpf: &mut Ebpf, slot: u32) -> Result<()> {
+    let flows = entries::<FlowKey, FlowStat>(ebpf, "FLOWS", abi::FLOWS)?;
+    let mut table: KernelHashMap<&mut MapData, FlowKey, FlowStat> =
+        KernelHashMap::try_from(map_mut(ebpf, "FLOWS")?)?;
+    for (key, _) in flows.iter().filter(|(_, stat)| u32::from(stat.nic) == slot) {
+        // It may have been evicted meanwhile.
+        let _ = table.remove(key);
+    }
+    Ok(())
+}
+
 /// All flows that the XDP observer saw.
 pub(super) fn received(ebpf: &Ebpf, nics: &[WatchedNic]) -> Result<Vec<ReceivedFlow>> {
     let flows = entries::<FlowKey, RxFlow>(ebpf, "RX_FLOWS", abi::RX_FLOWS)?;
@@ -258,7 +270,10 @@ mod tests {
             comm: *b"worker\0old bytes",
         };
         let read = flow(&key, &stat, &[]);
-        assert_eq!((read.ifindex, read.queue, read.hash, read.softirq_cpu), (None, None, None, None));
+        assert_eq!(
+            (read.ifindex, read.queue, read.hash, read.softirq_cpu),
+            (None, None, None, None)
+        );
         assert_eq!((read.protocol_cpu, read.consumer_cpu, read.pid), (Some(1), 2, None));
         assert_eq!(read.comm, "worker");
         assert_eq!(read.addr.local.to_string(), "192.0.2.1:80");

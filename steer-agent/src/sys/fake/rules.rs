@@ -55,7 +55,16 @@ impl State {
         self.irqs.retain(|_, irq| !irq.name.starts_with(&prefix));
     }
 
-    /// A write that comes through [`Port`]: counted, subject to faults, logged.
+    /// x86 delivers to one CPU of the set (`arch/x86/kernel/apic/vector.c`; the real one takes the
+    /// CPU with the most free vectors).
+    pub(super) fn fire(&mut self, irq: u32) {
+        if let Some(irq) = self.irqs.get_mut(&irq) {
+            let target = irq.affinity.intersection(&self.online).first();
+            irq.effective = target.map_or_else(|| irq.effective.clone(), CpuSet::single);
+        }
+    }
+
+    /// A write that comes through [`Port`](crate::sys::Port): counted, subject to faults, logged.
     pub(super) fn write(&mut self, write: Write) -> Result<(), SysError> {
         self.attempts += 1;
         let turn = self.attempts;
@@ -113,9 +122,9 @@ impl State {
             Write::Affinity(number, cpus) => {
                 // No CPU of the set online: -EINVAL (kernel/irq/proc.c `write_irq_affinity`).
                 // Managed: -EPERM there since 6.12, -EIO before.
-                let Some(target) = cpus.intersection(&self.online).first() else {
+                if cpus.intersection(&self.online).is_empty() {
                     return refuse(Errno::INVAL);
-                };
+                }
                 let Some(irq) = self.irqs.get_mut(number) else {
                     return refuse(Errno::NOENT);
                 };
@@ -123,9 +132,9 @@ impl State {
                     return refuse(Errno::IO);
                 }
                 irq.affinity = cpus.clone();
-                // x86 delivers to one CPU of the set (arch/x86/kernel/apic/vector.c; the real one
-                // takes the CPU with the most free vectors).
-                irq.effective = CpuSet::single(target);
+                if !irq.idle {
+                    self.fire(*number);
+                }
             }
             Write::Xps(nic, queue, cpus) => {
                 let online = self.online.clone();

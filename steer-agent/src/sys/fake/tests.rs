@@ -118,3 +118,14 @@ fn a_reboot_is_another_boot() {
     machine.reboot();
     assert_ne!(machine.boot_id(), before);
 }
+
+#[test]
+fn an_idle_interrupt_moves_when_it_fires() {
+    let machine = FakeMachine::igb4();
+    machine.alter_irq(25, |irq| irq.idle = true);
+    machine.set_irq_affinity(25, &cpus("2")).expect("accepted");
+    assert_eq!(machine.irq_affinity(25), Ok(cpus("2")));
+    assert_eq!(machine.irq_effective(25), Ok(Some(cpus("0"))), "pending");
+    machine.fire(25);
+    assert_eq!(machine.irq_effective(25), Ok(Some(cpus("2"))));
+}

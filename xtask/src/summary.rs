@@ -1,0 +1,55 @@
+//! Steps that all are run, and the table of how each ended.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+/// The steps done so far.
+#[derive(Default)]
+pub(crate) struct Summary {
+    steps: Vec<Step>,
+}
+
+struct Step {
+    name: String,
+    took: Duration,
+    passed: bool,
+}
+
+impl Summary {
+    /// Runs a step in the open and notes how it ended.
+    pub(crate) fn step(&mut self, name: &str, work: impl FnOnce() -> Result<()>) -> bool {
+        println!("== {name}");
+        let start = Instant::now();
+        let result = work();
+        if let Err(error) = &result {
+            println!("FAIL: {name}: {error:#}");
+        }
+        self.note(name, start.elapsed(), result.is_ok());
+        result.is_ok()
+    }
+
+    /// Notes how a step ended.
+    pub(crate) fn note(&mut self, name: &str, took: Duration, passed: bool) {
+        self.steps.push(Step { name: name.to_owned(), took, passed });
+    }
+
+    /// Prints the table; fails if a step has.
+    pub(crate) fn finish(&self) -> Result<()> {
+        println!();
+        for Step { name, took, passed } in &self.steps {
+            let verdict = if *passed { "ok" } else { "FAIL" };
+            println!("{verdict:4} {:7.1} s  {name}", took.as_secs_f64());
+        }
+        let total: Duration = self.steps.iter().map(|step| step.took).sum();
+        println!("     {:7.1} s  in all", total.as_secs_f64());
+        let failed = self.steps.iter().filter(|step| !step.passed).count();
+        println!("{} passed, {failed} failed", self.steps.len() - failed);
+        if failed > 0 {
+            let names = self.steps.iter().filter(|step| !step.passed);
+            let names: Vec<&str> = names.map(|step| step.name.as_str()).collect();
+            bail!("failed: {}", names.join(", "));
+        }
+        Ok(())
+    }
+}
