@@ -5,6 +5,8 @@
 //! and XPS, but no indirection table: what only hardware has is tried in the lab. It needs root
 //! or user namespaces; without either it fails and says so.
 
+#![allow(clippy::expect_used, reason = "a test that cannot be set up has failed")]
+
 use std::process::Command;
 
 use steer_agent::model::CpuSet;

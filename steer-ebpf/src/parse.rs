@@ -17,6 +17,26 @@ use network_types::{
 };
 use steer_common::flow::{FlowKey, TCP, UDP, mapped};
 
+/// Writes a step out as often as it may be taken. A loop would say the same, but the compiler may lay
+/// it out so that it is closed by falling through, which 6.1 and older take for one without an end
+/// ("back-edge", `check_cfg`).
+macro_rules! repeat {
+    (2, $limit:ident, $step:block) => {
+        const _: () = assert!($limit == 2);
+        $step
+        $step
+    };
+    (6, $limit:ident, $step:block) => {
+        const _: () = assert!($limit == 6);
+        $step
+        $step
+        $step
+        $step
+        $step
+        $step
+    };
+}
+
 /// Stacked VLANs (802.1ad) have two tags; nothing in use has more.
 const MAX_TAGS: usize = 2;
 
@@ -72,17 +92,17 @@ pub(crate) fn parse(ctx: &XdpContext, key: &mut FlowKey) -> Outcome {
     };
     let mut ether_type = eth.ether_type;
     let mut position = Position { offset: EthHdr::LEN, fragment: false };
-    let mut tags = 0;
-    while is_tag(ether_type) {
-        if tags == MAX_TAGS {
-            return Outcome::Deep;
+    repeat!(2, MAX_TAGS, {
+        if is_tag(ether_type) {
+            let Some(tag) = at::<VlanHdr>(ctx, position.offset) else {
+                return Outcome::Short;
+            };
+            ether_type = tag.ether_type;
+            position.offset += VlanHdr::LEN;
         }
-        tags += 1;
-        let Some(tag) = at::<VlanHdr>(ctx, position.offset) else {
-            return Outcome::Short;
-        };
-        ether_type = tag.ether_type;
-        position.offset += VlanHdr::LEN;
+    });
+    if is_tag(ether_type) {
+        return Outcome::Deep;
     }
     let outcome = if ether_type == EtherType::Ipv4 as u16 {
         ipv4(ctx, key, &mut position)
@@ -131,31 +151,27 @@ fn ipv6(ctx: &XdpContext, key: &mut FlowKey, position: &mut Position) -> Outcome
     key.local = header.dst_addr;
     let mut next = header.next_hdr;
     position.offset += Ipv6Hdr::LEN;
-    let mut extensions = 0;
-    while next == IpProto::Ipv6Frag as u8 || is_extension(next) {
-        if extensions == MAX_EXTENSIONS {
-            return Outcome::Deep;
-        }
-        extensions += 1;
-        if next == IpProto::Ipv6Frag as u8 {
+    repeat!(6, MAX_EXTENSIONS, {
+        if next == IpProto::Ipv6Frag as u8 && !position.fragment {
             let Some(fragment) = at::<Fragment>(ctx, position.offset) else {
                 return Outcome::Short;
             };
             next = fragment.next;
             position.offset += size_of::<Fragment>();
             // Offset in the upper 13 bits, "more" in the lowest; an atomic fragment has neither.
-            if u16::from_be_bytes(fragment.offset_and_flags) & 0xfff9 != 0 {
-                // What follows may be cut out of the middle, and carries no headers to be trusted.
-                position.fragment = true;
-                break;
-            }
-        } else {
+            // What follows a real one may be cut out of the middle, and is not walked over.
+            position.fragment = u16::from_be_bytes(fragment.offset_and_flags) & 0xfff9 != 0;
+        } else if is_extension(next) && !position.fragment {
             let Some(extension) = at::<Extension>(ctx, position.offset) else {
                 return Outcome::Short;
             };
             next = extension.next;
             position.offset += (usize::from(extension.length) + 1) * 8;
         }
+    });
+    let more = next == IpProto::Ipv6Frag as u8 || is_extension(next);
+    if more && !position.fragment {
+        return Outcome::Deep;
     }
     key.protocol = next;
     Outcome::Flow

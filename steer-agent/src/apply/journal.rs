@@ -215,8 +215,9 @@ impl Journal {
         if let Some(parent) = self.path.parent() {
             fs::create_dir_all(parent).map_err(|source| unwritable(parent, source))?;
         }
-        let outcome = File::create(&trial)
-            .and_then(|mut file| file.write_all(&[0; TRIAL_BYTES]).and_then(|()| file.sync_all()));
+        let outcome = File::create(&trial).and_then(|mut file| {
+            file.write_all(&vec![0; TRIAL_BYTES]).and_then(|()| file.sync_all())
+        });
         // It is removed whatever came of it; that this fails too is no news.
         let _ = fs::remove_file(&trial);
         outcome.map_err(|source| unwritable(&self.path, source))
@@ -300,8 +301,10 @@ fn encode(record: &Record) -> io::Result<Vec<u8>> {
 fn decode(bytes: &[u8], path: &Path) -> Result<Record, JournalError> {
     let damaged = |why: &str| JournalError::Damaged { path: path.to_owned(), why: why.to_owned() };
     let text = std::str::from_utf8(bytes).map_err(|_| damaged("it is not text"))?;
-    let (document, sum) =
-        text.trim_end().rsplit_once("\ncrc32 ").ok_or_else(|| damaged("it has no checksum line"))?;
+    let (document, sum) = text
+        .trim_end()
+        .rsplit_once("\ncrc32 ")
+        .ok_or_else(|| damaged("it has no checksum line"))?;
     let sum = u32::from_str_radix(sum, 16).map_err(|_| damaged("its checksum is unreadable"))?;
     if crc32fast::hash(document.as_bytes()) != sum {
         return Err(damaged("its checksum does not match"));

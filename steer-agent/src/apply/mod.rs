@@ -150,11 +150,8 @@ pub fn read(nic: &str, target: &Target, port: &dyn Port) -> Result<Value, Failur
         why: error.to_string(),
         gone: error.is_gone(),
     };
-    let absent = || Failure {
-        target: target.clone(),
-        why: format!("{nic} no longer has it"),
-        gone: false,
-    };
+    let absent =
+        || Failure { target: target.clone(), why: format!("{nic} no longer has it"), gone: false };
     match target {
         Target::Table => match port.rss_table(nic) {
             Ok(table) => table.map(Value::Table).ok_or_else(absent),

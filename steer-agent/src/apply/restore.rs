@@ -48,7 +48,10 @@ impl Restoration {
     #[must_use]
     pub fn describe(&self, nic: &str) -> String {
         if let Some((why, aside)) = &self.stale {
-            return format!("{nic}: the journal does not apply: {why}; moved to {}", aside.display());
+            return format!(
+                "{nic}: the journal does not apply: {why}; moved to {}",
+                aside.display()
+            );
         }
         let mut text = format!("{nic}: restored {}", counted(&self.restored));
         if !self.already.is_empty() {
@@ -152,11 +155,8 @@ pub fn restore(
                 outcome.foreign.push(Contest { target: target.clone(), expected, found });
             }
             Ok(found) => {
-                let undo = Change {
-                    target: target.clone(),
-                    from: found,
-                    to: entry.original.clone(),
-                };
+                let undo =
+                    Change { target: target.clone(), from: found, to: entry.original.clone() };
                 match put_back(&nic, &undo, port) {
                     Ok(()) => outcome.restored.push(target.clone()),
                     Err(failure) => outcome.failed.push(failure),
@@ -164,8 +164,7 @@ pub fn restore(
             }
         }
     }
-    let settled: Vec<Target> =
-        outcome.restored.iter().chain(&outcome.already).cloned().collect();
+    let settled: Vec<Target> = outcome.restored.iter().chain(&outcome.already).cloned().collect();
     journal.forget(&settled)?;
     Ok(outcome)
 }

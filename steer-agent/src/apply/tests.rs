@@ -50,7 +50,8 @@ impl Bench {
     }
 
     fn apply(&self) -> Receipt {
-        apply("eth0", &steps(&self.machine), &self.machine, &mut self.journal()).expect("journalled")
+        apply("eth0", &steps(&self.machine), &self.machine, &mut self.journal())
+            .expect("journalled")
     }
 
     fn stored(&self) -> Option<Journal> {
@@ -169,8 +170,7 @@ fn a_plan_is_not_applied_over_what_somebody_else_set() {
     let steps = steps(&bench.machine);
     let theirs = Write::Affinity(25, CpuSet::single(1));
     bench.machine.foreign(&theirs).expect("written");
-    let receipt =
-        apply("eth0", &steps, &bench.machine, &mut bench.journal()).expect("journalled");
+    let receipt = apply("eth0", &steps, &bench.machine, &mut bench.journal()).expect("journalled");
     assert_eq!(receipt.contested.len(), 1);
     assert!(receipt.done.is_empty(), "half of a plan is not the plan");
     assert_eq!(bench.machine.attempts(), 0);

@@ -84,7 +84,9 @@ impl Promise {
         if !late.is_empty() {
             let text: Vec<String> = late
                 .iter()
-                .map(|(queue, cpu, seen)| format!("queue {queue} is polled on CPU {seen}, not {cpu}"))
+                .map(|(queue, cpu, seen)| {
+                    format!("queue {queue} is polled on CPU {seen}, not {cpu}")
+                })
                 .collect();
             return Verdict::Pending(text.join("; "));
         }
@@ -106,8 +108,7 @@ impl Promise {
             .iter()
             .filter_map(|change| match (&change.target, &change.to) {
                 (Target::IrqAffinity { queue, .. }, Value::Cpus(cpus)) => {
-                    let seen =
-                        now.queues.iter().find(|world| world.queue == *queue)?.softirq_cpu?;
+                    let seen = now.queues.iter().find(|world| world.queue == *queue)?.softirq_cpu?;
                     (!cpus.contains(seen)).then_some((*queue, cpus.first()?, seen))
                 }
                 _ => None,

@@ -43,7 +43,7 @@ pub(super) fn apply(args: &ApplyArgs, settings: &Settings) -> anyhow::Result<Exi
         }
     }
     if !wrote {
-        let failed = steered.iter().any(|one| one.has_just_written());
+        let failed = steered.iter().any(Steered::has_just_written);
         return Ok(if failed { Exit::Failed } else { Exit::NotMet });
     }
 

@@ -20,7 +20,10 @@ pub(super) fn run(args: &RunArgs, settings: &Settings) -> anyhow::Result<Exit> {
     print_line(&if args.dry_run {
         format!("observing {} every {period:?}; dry run, nothing is written", names.join(", "))
     } else {
-        format!("observing {} every {period:?}; table, IRQs and XPS may be written; {end}", names.join(", "))
+        format!(
+            "observing {} every {period:?}; table, IRQs and XPS may be written; {end}",
+            names.join(", ")
+        )
     })?;
     let options = Options {
         nics,

@@ -60,8 +60,7 @@ pub(super) fn steerable(machine: &Machine) -> anyhow::Result<String> {
     if !names.is_empty() {
         return Ok(format!("steerable here: {}", names.join(", ")));
     }
-    let reasons: Vec<String> =
-        all.into_iter().filter_map(|selected| selected.why_not).collect();
+    let reasons: Vec<String> = all.into_iter().filter_map(|selected| selected.why_not).collect();
     Ok(if reasons.is_empty() {
         "there is no NIC here that can be steered".to_owned()
     } else {

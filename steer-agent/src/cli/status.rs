@@ -65,7 +65,7 @@ impl Observation<'_> {
     fn next(&mut self) -> anyhow::Result<Status> {
         if self.watch.is_none() && self.args.observer.is_none() {
             let asked = Instant::now();
-            if let Some(status) = self.from_daemon()? {
+            if let Some(status) = self.ask_daemon()? {
                 // The daemon answers at once; a watcher wants the next window.
                 if self.args.watch {
                     let window = Duration::from_secs_f64(status.window_s.clamp(0.1, 60.0));
@@ -79,10 +79,11 @@ impl Observation<'_> {
         self.observe()
     }
 
-    fn from_daemon(&self) -> anyhow::Result<Option<Status>> {
+    fn ask_daemon(&self) -> anyhow::Result<Option<Status>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let request = Request::Status { flows: self.args.flows };
-        let answers = runtime.block_on(ask(&self.settings.runtime_dir, request)).unwrap_or_default();
+        let answers =
+            runtime.block_on(ask(&self.settings.runtime_dir, request)).unwrap_or_default();
         let mut nics = Vec::new();
         let mut window_s = 0.0;
         let mut missing = Vec::new();

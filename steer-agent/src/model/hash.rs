@@ -1,6 +1,6 @@
 //! The hash of a flow computed from the NIC's key, and what live flows say about that key.
 //!
-//! A key that is known need not be the one in use. virtio_net in Linux 6.12 was seen to hand the
+//! A key that is known need not be the one in use. `virtio_net` in Linux 6.12 was seen to hand the
 //! device its key one byte late (first byte unknown, last byte lost), while 6.1 and 7.2 hand it over
 //! as told; the NIC then spreads by a perfectly good hash of a slightly different key. Which one it
 //! is, is decided by the queues that flows are seen on and by nothing else.
@@ -82,7 +82,7 @@ pub fn calibrate<'a>(
     told: &[u8],
     table: &[QueueId],
     fields: HashFields,
-    flows: impl Iterator<Item = &'a Flow> + Clone,
+    flows: &(impl Iterator<Item = &'a Flow> + Clone),
 ) -> Option<KeyVariant> {
     KeyVariant::ALL.into_iter().find(|variant| {
         let key = variant.of(told);
@@ -147,7 +147,7 @@ mod tests {
     fn live_flows_tell_which_key_is_in_use() {
         for variant in KeyVariant::ALL {
             let flows = flows(&variant.of(&KEY));
-            let found = calibrate(&KEY, &table(), HashFields::default(), flows.iter());
+            let found = calibrate(&KEY, &table(), HashFields::default(), &flows.iter());
             assert_eq!(found, Some(variant));
         }
     }
@@ -158,9 +158,9 @@ mod tests {
         for flow in &mut flows {
             flow.queue = Some(0);
         }
-        assert_eq!(calibrate(&KEY, &table(), HashFields::default(), flows.iter()), None);
+        assert_eq!(calibrate(&KEY, &table(), HashFields::default(), &flows.iter()), None);
         let few = &self::flows(&KEY)[..7];
-        assert_eq!(calibrate(&KEY, &table(), HashFields::default(), few.iter()), None, "too few");
+        assert_eq!(calibrate(&KEY, &table(), HashFields::default(), &few.iter()), None, "too few");
     }
 
     #[test]

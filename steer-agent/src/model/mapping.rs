@@ -50,10 +50,7 @@ impl Mapping {
 
     /// Checks `flows`, each with what it consumed in the window, against `table`.
     #[must_use]
-    pub fn check<'a>(
-        table: &[QueueId],
-        flows: impl IntoIterator<Item = (&'a Flow, u64)>,
-    ) -> Self {
+    pub fn check<'a>(table: &[QueueId], flows: impl IntoIterator<Item = (&'a Flow, u64)>) -> Self {
         let mut mapping = Self::default();
         let mut predicted_queues = BTreeSet::new();
         let mut seen_queues = BTreeSet::new();

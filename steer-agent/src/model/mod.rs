@@ -17,8 +17,8 @@ mod world;
 
 pub use cpuset::{CpuSet, ParseCpuSetError};
 pub use facts::{Fact, Facts};
-pub use mapping::{Mapping, MappingVerdict, bucket_of};
 pub use hash::{KeyVariant, calibrate, flow_hash};
+pub use mapping::{Mapping, MappingVerdict, bucket_of};
 pub use matrix::Matrix;
 pub use nic::{Channels, Coalesced, DropCounters, HashFields, IrqSource, Nic, Queue, Rss, RssKey};
 pub use sample::{Flow, FlowAddr, NicCounters, NicSample, Sample};

@@ -223,9 +223,8 @@ impl Window<'_> {
             .map(|load| self.row_sums(&load))
             .filter(|load| load.iter().any(|rate| *rate > 0.0));
         let load_estimated = measured.is_none();
-        let load_per_s = measured.or_else(|| {
-            demand_per_s.as_ref().map(|demand| estimate_load(table, demand, &queues))
-        });
+        let load_per_s = measured
+            .or_else(|| demand_per_s.as_ref().map(|demand| estimate_load(table, demand, &queues)));
 
         let active = self.active_flows(nic.ifindex);
         let settled = active

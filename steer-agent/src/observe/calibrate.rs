@@ -44,7 +44,7 @@ impl Calibration {
             return;
         }
         if let Some(key) = &rss.key
-            && let Some(variant) = calibrate(&key.bytes, &rss.table, rss.hash_fields, active)
+            && let Some(variant) = calibrate(&key.bytes, &rss.table, rss.hash_fields, &active)
         {
             self.variant = variant;
         }

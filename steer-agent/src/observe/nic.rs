@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::irq_names::{self, Device};
-use crate::model::{KeyVariant, DropCounters, HashFields, IrqSource, Nic, Queue, QueueId, Rss, RssKey};
+use crate::model::{
+    DropCounters, HashFields, IrqSource, KeyVariant, Nic, Queue, QueueId, Rss, RssKey,
+};
 use crate::sys::queues::{self, Direction, attribute};
 use crate::sys::root::{self, Root};
 use crate::sys::{Machine, Port as _, SysError, irq};

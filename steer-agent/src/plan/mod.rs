@@ -90,11 +90,8 @@ pub fn plan(
     policy: &Policy,
     pace: Pace,
 ) -> Plan {
-    let mut plan = Plan {
-        nic: world.nic.name.clone(),
-        share_now: world.alignment.share,
-        ..Plan::default()
-    };
+    let mut plan =
+        Plan { nic: world.nic.name.clone(), share_now: world.alignment.share, ..Plan::default() };
     let Some(rss) = world.nic.rss.as_ref().filter(|rss| !rss.table.is_empty()) else {
         plan.reasons.push("the driver offers no indirection table".to_owned());
         return plan;
@@ -114,7 +111,8 @@ pub fn plan(
             return plan;
         }
         MappingVerdict::TooFewFlows => {
-            plan.reasons.push(format!("too little traffic to plan by: {}", world.mapping.evidence()));
+            plan.reasons
+                .push(format!("too little traffic to plan by: {}", world.mapping.evidence()));
             return plan;
         }
     }
@@ -126,7 +124,8 @@ pub fn plan(
         return plan;
     }
 
-    let problem = Problem { world, topology, softirq_share, policy, table: &rss.table, demand, load };
+    let problem =
+        Problem { world, topology, softirq_share, policy, table: &rss.table, demand, load };
     let best = problem.solve(Pace::First);
     plan.achievable = problem.share(&best.table, &best.cpus);
     let chosen = match pace {

@@ -92,9 +92,7 @@ impl Candidate {
             .zip(cpus)
             .filter(|(_, planned)| **planned == Some(cpu))
             .map(|(world, _)| world.queue)
-            .min_by(|a, b| {
-                loads.queue(*a).total_cmp(&loads.queue(*b)).then(a.cmp(b))
-            })?;
+            .min_by(|a, b| loads.queue(*a).total_cmp(&loads.queue(*b)).then(a.cmp(b)))?;
         let load = problem.load.get(bucket).copied().unwrap_or(0.0);
         Some(Self { bucket, queue, from, cpu, gain, load })
     }

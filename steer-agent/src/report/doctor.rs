@@ -171,11 +171,9 @@ pub fn nic(nic: &Nic, why_not: Option<&str>, facts: &Facts, topology: &Topology)
     let mut findings = Findings { subject: &nic.name, list: Vec::new() };
     let driver = nic.driver.as_deref().unwrap_or("no driver");
     match why_not {
-        Some(why) => findings.add(
-            Level::Warn,
-            why,
-            "status can look at it; apply and run refuse it",
-        ),
+        Some(why) => {
+            findings.add(Level::Warn, why, "status can look at it; apply and run refuse it");
+        }
         None => findings.add(
             Level::Ok,
             format!("{driver} at {}", nic.bus.as_deref().unwrap_or("no bus address")),
@@ -276,7 +274,9 @@ fn queues(nic: &Nic, topology: &Topology, findings: &mut Findings<'_>) {
             Level::Note,
             format!("{queues} RX queues for {cpus} CPUs"),
             if more {
-                format!("at most {queues} CPUs can be aligned; up to {most} queues with `ethtool -L`")
+                format!(
+                    "at most {queues} CPUs can be aligned; up to {most} queues with `ethtool -L`"
+                )
             } else {
                 format!("at most {queues} CPUs can be aligned; the NIC has no more queues")
             },
@@ -302,8 +302,7 @@ fn queues(nic: &Nic, topology: &Topology, findings: &mut Findings<'_>) {
             "queues stay where they are; only the table can be steered",
         );
     }
-    let mut homes: Vec<u32> =
-        nic.queues.iter().filter_map(crate::model::Queue::irq_cpu).collect();
+    let mut homes: Vec<u32> = nic.queues.iter().filter_map(crate::model::Queue::irq_cpu).collect();
     let placed = homes.len();
     homes.sort_unstable();
     homes.dedup();
@@ -417,7 +416,10 @@ mod tests {
         facts.btf = Fact::No("there is no /sys/kernel/btf/vmlinux".to_owned());
         facts.irqbalance_pid = Some(7);
         let text = text(&host(&facts, &Topology::regular(1, 4, 1)));
-        assert!(text.contains("FAIL  kernel type information (BTF): no, there is no /sys"), "{text}");
+        assert!(
+            text.contains("FAIL  kernel type information (BTF): no, there is no /sys"),
+            "{text}"
+        );
         assert!(text.contains("WARN  irqbalance runs (process 7)"), "{text}");
     }
 

@@ -152,7 +152,7 @@ fn sockets(runtime_dir: &Path) -> Vec<PathBuf> {
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
-            name.starts_with("daemon-") && name.ends_with(".sock")
+            name.starts_with("daemon-") && path.extension().is_some_and(|end| end == "sock")
         })
         .collect();
     paths.sort();

@@ -309,7 +309,7 @@ impl NicStatus {
                 consumed: flow.consumed,
             })
             .collect();
-        reports.sort_by(|a, b| (a.local, a.remote).cmp(&(b.local, b.remote)));
+        reports.sort_by_key(|flow| (flow.local, flow.remote));
         self.flows = Some(reports);
     }
 }

@@ -106,7 +106,8 @@ fn nic_status(nic: &NicStatus, status: &Status) -> String {
 }
 
 fn queues(nic: &NicStatus) -> Table {
-    let mut table = sheet(&["queue", "IRQ", "set to", "delivered", "polled on", "packets/s", "consumed/s"]);
+    let mut table =
+        sheet(&["queue", "IRQ", "set to", "delivered", "polled on", "packets/s", "consumed/s"]);
     for queue in &nic.queues {
         table.add_row([
             queue.queue.to_string(),
@@ -134,7 +135,14 @@ fn mismatches(nic: &NicStatus) -> String {
         nic.active_flows
     );
     let mut table = sheet(&[
-        "flow", "bucket", "queue", "polled on", "consumed on", "distance", "per s", "process",
+        "flow",
+        "bucket",
+        "queue",
+        "polled on",
+        "consumed on",
+        "distance",
+        "per s",
+        "process",
     ]);
     for flow in nic.mismatches.iter().take(FLOWS_SHOWN) {
         table.add_row([
@@ -173,14 +181,12 @@ pub fn plan(plan: &Plan) -> String {
         for step in &plan.steps {
             let change = &step.change;
             let (from, to) = match change.target {
-                Target::Table => (
-                    "-".to_owned(),
-                    format!("{} entries changed", step.buckets_moved()),
-                ),
+                Target::Table => {
+                    ("-".to_owned(), format!("{} entries changed", step.buckets_moved()))
+                }
                 _ => (change.from.to_string(), change.to.to_string()),
             };
-            let gain =
-                if step.gain_per_s > 0.0 { count(step.gain_per_s) } else { String::new() };
+            let gain = if step.gain_per_s > 0.0 { count(step.gain_per_s) } else { String::new() };
             table.add_row([change.target.to_string(), from, to, gain, step.reason.clone()]);
         }
         let _ = writeln!(text, "{}", table.trim_fmt());

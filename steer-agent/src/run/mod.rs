@@ -59,11 +59,7 @@ pub enum Ended {
 }
 
 /// Runs until told to stop. `say` is given each line for the operator.
-pub async fn run(
-    options: Options,
-    machine: &Machine,
-    say: &dyn Fn(&str),
-) -> anyhow::Result<Ended> {
+pub async fn run(options: Options, machine: &Machine, say: &dyn Fn(&str)) -> anyhow::Result<Ended> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
 

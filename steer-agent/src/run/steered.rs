@@ -203,7 +203,8 @@ impl Steered {
             return;
         }
         if self.state != NicState::Steering {
-            let text = format!("{}: steering; mapping verified: {}", self.name, nic.mapping.evidence());
+            let text =
+                format!("{}: steering; mapping verified: {}", self.name, nic.mapping.evidence());
             (hand.say)(&text);
             self.state = NicState::Steering;
         }
@@ -251,7 +252,8 @@ impl Steered {
         waiting.windows += 1;
         match waiting.promise.judge(nic) {
             Verdict::Keep { share } => {
-                let text = share.map_or("unknown".to_owned(), |share| format!("{:.1} %", share * 100.0));
+                let text =
+                    share.map_or("unknown".to_owned(), |share| format!("{:.1} %", share * 100.0));
                 self.remember(&format!("verified: aligned {text}"), hand);
                 self.harms = 0;
             }
@@ -336,6 +338,7 @@ impl Steered {
 }
 
 /// What a restoration left undone, a sentence each.
+#[must_use]
 pub fn complaints(outcome: &Restoration) -> Vec<String> {
     let foreign = outcome
         .foreign

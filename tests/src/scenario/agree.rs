@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::align::until_aligned;
+use super::align::{correctable_load, until_aligned};
 use crate::{
     guest::{Guest, NIC},
-    load::{Load, Spec},
+    load::Load,
     steer::Daemon,
 };
 
@@ -16,7 +16,7 @@ const TOLERANCE: f64 = 0.03;
 
 pub(super) fn run(guest: &Guest) -> Result<()> {
     guest.spread()?;
-    let load = Load::start_mismatched(guest, &Spec::default())?;
+    let load = correctable_load(guest)?;
     compare(guest, &load, "before", &["--for", "4s"])?;
 
     let daemon = Daemon::start(guest, &[NIC, "--period", "2s"])?;

@@ -17,7 +17,7 @@ const ENOUGH: f64 = 0.90;
 pub(super) fn run(guest: &Guest) -> Result<()> {
     guest.spread()?;
     let original = State::read(NIC)?;
-    let load = Load::start_mismatched(guest, &Spec::default())?;
+    let load = correctable_load(guest)?;
     guest.expect_within("aligned share before", &load.window(WINDOW)?.share(), ..0.40)?;
 
     let daemon = Daemon::start(guest, &[NIC])?;
@@ -37,6 +37,22 @@ pub(super) fn run(guest: &Guest) -> Result<()> {
     guest.steer_expecting(exit::NOT_MET, &["restore", NIC])?;
 
     guest.expect_nothing_lost(load)
+}
+
+/// A mismatched load that a table can align.
+///
+/// Where two of the 16 flows fall into one of 128 buckets and have different workers, no table can
+/// align both. One load of six has two such pairs or more, and then less than 90 % can be reached;
+/// steer says so beforehand.
+pub(super) fn correctable_load(guest: &Guest) -> Result<Load> {
+    Load::start_until(guest, &Spec::default(), |load| {
+        if !load.is_mismatched()? {
+            return Ok(false);
+        }
+        let status = guest.status(NIC, &["--for", "1s"])?;
+        // A NIC whose mapping is unknown has no such figure, and the scenario will tell why.
+        Ok(status["alignment"]["achievable"].as_f64().is_none_or(|share| share > ENOUGH))
+    })
 }
 
 /// Waits for a second that is aligned, for as long as steer may take.

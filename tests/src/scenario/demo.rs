@@ -4,9 +4,9 @@ use std::{thread, time::Duration};
 
 use anyhow::{Result, ensure};
 
+use super::align::correctable_load;
 use crate::{
     guest::{Guest, NIC},
-    load::{Load, Spec},
     nic::State,
     steer::{Daemon, exit},
 };
@@ -20,7 +20,8 @@ pub(super) fn run(guest: &Guest) -> Result<()> {
         "A server with one worker on each of four CPUs answers requests on 16 connections. The\n\
          network card spreads the packets by a hash, which knows nothing of the workers.",
     );
-    let load = Load::start_mismatched(guest, &Spec::default())?;
+    println!("(starting the load, some seconds)");
+    let load = correctable_load(guest)?;
     show(guest, &["status", NIC])?;
     let before = load.window(Duration::from_secs(2))?.share();
 
@@ -30,8 +31,8 @@ pub(super) fn run(guest: &Guest) -> Result<()> {
         "`steer run eth0` sees where each connection's packets arrive and where it is read. It\n\
          rewrites the card's table and the CPUs of its interrupts, and checks that it helped.",
     );
-    let daemon = Daemon::start(guest, &[NIC, "--on-exit", "keep"])?;
     println!("$ steer run {NIC} --on-exit keep &");
+    let daemon = Daemon::start(guest, &[NIC, "--on-exit", "keep"])?;
     for second in 1..=15 {
         let share = load.window(Duration::from_secs(1))?.share();
         for line in daemon.said() {

@@ -1,25 +1,29 @@
 //! A daemon that is killed in the middle of its work leaves nothing that `restore` cannot undo.
 
-use std::{thread, time::Duration};
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
-use super::align::until_aligned;
+use super::align::{correctable_load, until_aligned};
 use crate::{
-    guest::{Guest, NIC, wait_for},
-    load::{Load, Spec},
+    guest::{Guest, NIC},
     nic::State,
     steer::{Daemon, exit},
 };
 
-/// How long after the first write that is seen from outside the daemon is killed: among the
-/// writes, which take some milliseconds in all, then during the check of their effect.
-const DELAYS: [u64; 4] = [0, 5, 50, 1500];
+/// How many milliseconds after its journal appears the daemon is killed: before the first write,
+/// among the writes, which take some milliseconds in all, and during the check of their effect.
+const DELAYS: [u64; 7] = [0, 1, 2, 4, 8, 20, 1500];
+
+const STATE_DIR: &str = "/var/lib/steer";
 
 pub(super) fn run(guest: &Guest) -> Result<()> {
     guest.spread()?;
     let original = State::read(NIC)?;
-    let load = Load::start_mismatched(guest, &Spec::default())?;
+    let load = correctable_load(guest)?;
 
     let daemon = Daemon::start(guest, &[NIC])?;
     daemon.kill()?;
@@ -31,13 +35,11 @@ pub(super) fn run(guest: &Guest) -> Result<()> {
 
     for delay in DELAYS {
         let daemon = Daemon::start(guest, &[NIC])?;
-        wait_for("the first write", Duration::from_secs(15), || {
-            Ok(!original.difference(&State::read(NIC)?).is_empty())
-        })?;
+        await_journal()?;
         thread::sleep(Duration::from_millis(delay));
         daemon.kill()?;
         let changed = original.difference(&State::read(NIC)?).lines().count();
-        guest.say(format_args!("killed {delay} ms after the first write: {changed} values differ"));
+        guest.say(format_args!("killed {delay} ms after the journal: {changed} values differ"));
         guest.steer_expecting(exit::DONE, &["restore", NIC])?;
         guest.expect_state("after restore", &original)?;
     }
@@ -51,4 +53,14 @@ pub(super) fn run(guest: &Guest) -> Result<()> {
     daemon.terminate()?;
     guest.expect_state("after a kill, another run and its end", &original)?;
     guest.expect_nothing_lost(load)
+}
+
+/// Spins, for a look every 20 ms would miss what happens in between.
+fn await_journal() -> Result<()> {
+    let give_up = Instant::now() + Duration::from_secs(15);
+    let is_empty = || fs::read_dir(STATE_DIR).map_or(true, |mut files| files.next().is_none());
+    while is_empty() {
+        ensure!(Instant::now() < give_up, "no journal within 15 s");
+    }
+    Ok(())
 }

@@ -4,10 +4,10 @@ use std::{fs, path::Path, process::Command, thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 
-use super::align::until_aligned;
+use super::align::{correctable_load, until_aligned};
 use crate::{
     guest::{Guest, NIC, ip, run as command, wait_for, write},
-    load::{Load, Spec},
+    load::Load,
     nic::State,
     steer::{Daemon, Finished, exit, finish},
 };
@@ -21,7 +21,7 @@ pub(super) fn run(guest: &Guest) -> Result<()> {
     unknown_and_unsuitable(guest)?;
     if !guest.honours_table() {
         let refused = guest.steer(&["run", NIC])?;
-        expect_refusal(guest, "a NIC with one queue", &refused, &[NIC, "queue"])?;
+        expect_refusal(guest, "a NIC with one queue", &refused, &[NIC, "table"])?;
         return guest.expect_state("after all that", &original);
     }
     without_privilege(guest)?;
@@ -29,8 +29,8 @@ pub(super) fn run(guest: &Guest) -> Result<()> {
     state_directories(guest)?;
     guest.expect_state("after all that", &original)?;
 
-    let load = Load::start_mismatched(guest, &Spec::default())?;
-    second_daemon(guest)?;
+    let load = correctable_load(guest)?;
+    second_daemon(guest, &original)?;
     corrupt_journal(guest, &load)?;
     guest.expect_state("after all that", &original)?;
     guest.expect_nothing_lost(load)?;
@@ -103,14 +103,14 @@ fn state_directories(guest: &Guest) -> Result<()> {
     // The smallest there is, and full.
     command("mount", &["-t", "tmpfs", "-o", "size=4k", "none", directory])?;
     fs::write(format!("{directory}/filler"), [b'x'; 4096])?;
-    let load = Load::start_mismatched(guest, &Spec::default())?;
+    let load = correctable_load(guest)?;
     let refused = guest.steer(&["run", NIC, "--state-dir", directory]);
     command("umount", &[directory])?;
     expect_refusal(guest, "a full state directory", &refused?, &[directory])?;
     guest.expect_nothing_lost(load)
 }
 
-fn second_daemon(guest: &Guest) -> Result<()> {
+fn second_daemon(guest: &Guest, original: &State) -> Result<()> {
     let mut first = Daemon::start(guest, &[NIC])?;
     let refused = guest.steer(&["run", NIC])?;
     expect_refusal(guest, "a second daemon", &refused, &[NIC])?;
@@ -118,6 +118,10 @@ fn second_daemon(guest: &Guest) -> Result<()> {
         ["run", NIC, "--runtime-dir", "/tmp/elsewhere", "--state-dir", "/tmp/elsewhere"];
     let refused = guest.steer(&arguments)?;
     expect_refusal(guest, "a second daemon with other directories", &refused, &[NIC])?;
+    // It has something to restore once it has written.
+    wait_for("the first daemon's first write", Duration::from_secs(15), || {
+        Ok(!original.difference(&State::read(NIC)?).is_empty())
+    })?;
     let refused = guest.steer(&["restore", NIC])?;
     expect_refusal(guest, "restore beside the daemon", &refused, &[NIC])?;
     guest.expect("the first daemon goes on", first.is_alive()?, "its end")?;

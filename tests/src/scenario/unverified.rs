@@ -35,6 +35,7 @@ pub(super) fn run(guest: &Guest) -> Result<()> {
 }
 
 fn expect_unverified(guest: &Guest, status: &serde_json::Value) -> Result<()> {
+    guest.say(format_args!("mapping: {}", status["mapping"]));
     let state = status["state"].as_str().unwrap_or_default();
     guest.expect_equal("state", state, "unverified")?;
     let reason = status["reason"].as_str().unwrap_or_default();
