@@ -3,7 +3,7 @@
 use super::args::ApplyArgs;
 use super::output::{note, print, print_line};
 use super::select::for_writing;
-use super::{Exit, Settings};
+use super::{Exit, Settings, rights};
 use crate::model::World;
 use crate::observe::Watch;
 use crate::plan::{self, Pace};
@@ -14,6 +14,7 @@ use crate::sys::Machine;
 pub(super) fn apply(args: &ApplyArgs, settings: &Settings) -> anyhow::Result<Exit> {
     let machine = Machine::open()?;
     let nics = for_writing(&machine, &args.interfaces)?;
+    rights::to_write(&machine, args.observer.resolve())?;
     let say = |line: &str| {
         if let Err(error) = print_line(line) {
             log::warn!("cannot write to standard output: {error}");

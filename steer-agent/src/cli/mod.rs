@@ -6,6 +6,7 @@ mod doctor;
 mod output;
 mod plan;
 mod restore;
+mod rights;
 mod run;
 mod select;
 mod settings;

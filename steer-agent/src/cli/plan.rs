@@ -3,7 +3,7 @@
 use super::args::PlanArgs;
 use super::output::{note, print, print_json};
 use super::select::{Selected, for_reading, steerable};
-use super::{Exit, Settings};
+use super::{Exit, Settings, rights};
 use crate::model::World;
 use crate::observe::Watch;
 use crate::plan::{self, Pace, Plan};
@@ -26,6 +26,7 @@ pub(super) fn plan(args: &PlanArgs, settings: &Settings) -> anyhow::Result<Exit>
         }
     }
     if !nics.is_empty() {
+        rights::to_observe(&machine, args.observer.resolve())?;
         let mut watch = Watch::start(&machine, &nics, args.observer.resolve())?;
         watch.warm_up()?;
         let first = watch.sample()?;

@@ -6,7 +6,7 @@ use anyhow::bail;
 
 use super::args::RestoreArgs;
 use super::output::{note, print_line};
-use super::{Exit, Settings};
+use super::{Exit, Settings, rights};
 use crate::apply::{self, Journal, RestoreError, Trust};
 use crate::observe::nic;
 use crate::run::steered::complaints;
@@ -51,6 +51,7 @@ fn one(machine: &Machine, name: &str, state_dir: &Path, trust: Trust) -> anyhow:
         ));
         return Ok(Exit::NotMet);
     };
+    rights::to_restore(machine)?;
     let _owner = match machine.identity(name).map(|device| claim(device.ifindex)) {
         Ok(Ok(Claim::Taken(pid))) => {
             bail!("{name} is being steered by process {pid}; stop it first, it restores by itself")

@@ -3,14 +3,15 @@
 use super::args::{OnExit, RunArgs};
 use super::output::{note, print_line};
 use super::select::for_writing;
-use super::{Exit, Settings};
+use super::{Exit, Settings, rights};
 use crate::run::{Ended, Options, run as steer};
 use crate::sys::Machine;
 
 pub(super) fn run(args: &RunArgs, settings: &Settings) -> anyhow::Result<Exit> {
     let machine = Machine::open()?;
     let nics = for_writing(&machine, &args.interfaces)?;
-    let names: Vec<&str> = nics.iter().map(|nic| nic.name.as_str()).collect();
+    rights::to_write(&machine, args.observer.resolve())?;
+    let names: Vec<String> = nics.iter().map(|nic| nic.name.clone()).collect();
     let on_exit = args.on_exit.unwrap_or(settings.on_exit);
     let period = args.period.unwrap_or(settings.period);
     let end = match on_exit {
@@ -44,7 +45,7 @@ pub(super) fn run(args: &RunArgs, settings: &Settings) -> anyhow::Result<Exit> {
     Ok(match runtime.block_on(steer(options, &machine, &say))? {
         Ended::AsAsked => Exit::Done,
         Ended::NicsGone => {
-            note("no NIC is left to steer");
+            note(&format!("{} disappeared: no NIC is left to steer", names.join(", ")));
             Exit::Failed
         }
         Ended::NotRestored => Exit::NotRestored,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::args::StatusArgs;
 use super::output::{note, print, print_json};
 use super::select::{Selected, for_reading, steerable};
-use super::{Exit, Settings};
+use super::{Exit, Settings, rights};
 use crate::model::{MappingVerdict, Nic, NicWorld, Sample, World};
 use crate::observe::Watch;
 use crate::plan::{self, Pace};
@@ -111,6 +111,7 @@ impl Observation<'_> {
             None => {
                 let observer =
                     self.args.observer.unwrap_or(super::args::ObserverArg::Auto).resolve();
+                rights::to_observe(self.machine, observer)?;
                 Watch::start(self.machine, &self.nics, observer)?
             }
         };
