@@ -66,9 +66,18 @@ fn clippy_for_bpf() -> Result<()> {
     process::run(command.args(["--", "--deny=warnings"]))
 }
 
+/// With the private items: the readers are those who change steer.
 fn doc() -> Result<()> {
-    let mut cargo = cargo(&["doc", "--workspace", "--exclude=steer-ebpf", "--no-deps"]);
-    process::run(cargo.env("RUSTDOCFLAGS", "--deny=warnings"))?;
+    let mut cargo = cargo(&[
+        "doc",
+        "--workspace",
+        "--exclude=steer-ebpf",
+        "--no-deps",
+        "--document-private-items",
+    ]);
+    process::run(
+        cargo.env("RUSTDOCFLAGS", "--deny=warnings --allow=rustdoc::private-intra-doc-links"),
+    )?;
     let index = workspace::target().join("doc/steer_agent/index.html");
     ensure!(index.is_file(), "cargo doc left no documentation of steer-agent");
     Ok(())

@@ -109,12 +109,19 @@ const LONGEST_FILE: usize = 600;
 pub(crate) fn check() -> Result<()> {
     let root = workspace::root().join("steer-agent/src");
     let mut violations = Vec::new();
-    let mut files = rust_files(&root)?;
+    let mut files = Vec::new();
+    for path in rust_files(&root)? {
+        let name = path.strip_prefix(&root)?.to_string_lossy().into_owned();
+        files.push((name, fs::read_to_string(&path)?));
+    }
     files.sort();
-    for file in &files {
-        let name = file.strip_prefix(&root)?.to_string_lossy();
-        let text = fs::read_to_string(file)?;
-        violations.extend(violations_of(&name, &text));
+    let tests: Vec<String> =
+        files.iter().flat_map(|(name, text)| test_modules(&module_of(name), text)).collect();
+    for (name, text) in &files {
+        let module = module_of(name).join("::");
+        if !tests.iter().any(|test| is_below(&module, test)) {
+            violations.extend(violations_of(name, text));
+        }
     }
     for violation in &violations {
         println!("    steer-agent/src/{violation}");
@@ -135,6 +142,25 @@ fn rust_files(directory: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(files)
+}
+
+/// The modules in files of their own that a file declares for its tests. Where the file is named
+/// by a `path` attribute, it lies beside the declaring one.
+fn test_modules(module: &[&str], text: &str) -> Vec<String> {
+    let declared = text.split("#[cfg(test)]").skip(1).filter_map(|rest| {
+        let (before, after) = rest.split_once("mod ")?;
+        let (name, _) = after.split_once(';')?;
+        let before = before.trim();
+        let path = before.strip_prefix("#[path = \"").and_then(|path| path.strip_suffix(".rs\"]"));
+        let is_declaration = before.is_empty() || before.starts_with("pub") || path.is_some();
+        let is_name = name.chars().all(|c| c.is_alphanumeric() || c == '_');
+        if !is_declaration || !is_name {
+            return None;
+        }
+        let parent = &module[..module.len() - usize::from(path.is_some() && !module.is_empty())];
+        Some([parent, &[path.unwrap_or(name)]].concat().join("::"))
+    });
+    declared.collect()
 }
 
 /// The breaches in one file, each as `FILE:LINE: what and why`.
@@ -184,7 +210,7 @@ fn is_below(path: &str, prefix: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::violations_of;
+    use super::{test_modules, violations_of};
 
     #[test]
     fn clean_files_pass() {
@@ -227,6 +253,15 @@ mod tests {
         for (file, text) in breaches {
             assert_eq!(violations_of(file, text).len(), 1, "{file}: {text}");
         }
+    }
+
+    #[test]
+    fn modules_for_tests_are_known() {
+        let text = "mod a;\n#[cfg(test)]\nmod fixture;\n#[cfg(test)]\npub(super) mod b;\n\
+            #[cfg(test)]\nmod tests {\n    mod c;\n}\n#[cfg(test)]\nuse mod_d;\nmod e;\n";
+        assert_eq!(test_modules(&["observe"], text), ["observe::fixture", "observe::b"]);
+        let text = "#[cfg(test)]\n#[path = \"nic_tests.rs\"]\nmod tests;\n";
+        assert_eq!(test_modules(&["observe", "nic"], text), ["observe::nic_tests"]);
     }
 
     #[test]

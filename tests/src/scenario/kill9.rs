@@ -1,7 +1,8 @@
 //! A daemon that is killed in the middle of its work leaves nothing that `restore` cannot undo.
 
 use std::{
-    fs, thread,
+    path::Path,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -18,7 +19,7 @@ use crate::{
 /// among the writes, which take some milliseconds in all, and during the check of their effect.
 const DELAYS: [u64; 7] = [0, 1, 2, 4, 8, 20, 1500];
 
-const STATE_DIR: &str = "/var/lib/steer";
+const JOURNAL: &str = "/var/lib/steer/journal-eth0";
 
 pub(super) fn run(guest: &Guest) -> Result<()> {
     guest.spread()?;
@@ -58,8 +59,7 @@ pub(super) fn run(guest: &Guest) -> Result<()> {
 /// Spins, for a look every 20 ms would miss what happens in between.
 fn await_journal() -> Result<()> {
     let give_up = Instant::now() + Duration::from_secs(15);
-    let is_empty = || fs::read_dir(STATE_DIR).map_or(true, |mut files| files.next().is_none());
-    while is_empty() {
+    while !Path::new(JOURNAL).exists() {
         ensure!(Instant::now() < give_up, "no journal within 15 s");
     }
     Ok(())

@@ -191,6 +191,8 @@ fn interface_vanishes(guest: &Guest) -> Result<()> {
     let daemon = Daemon::start(guest, &[NIC])?;
     thread::sleep(Duration::from_secs(1));
     write(&driver.to_string_lossy(), &name)?;
-    let ended = daemon.wait()?;
+    let mut ended = daemon.wait()?;
+    // What happens to one of its NICs is part of the daemon's story, which goes to stdout.
+    ended.stderr += &ended.stdout;
     expect_refusal(guest, "a NIC that vanishes", &ended, &[NIC])
 }
