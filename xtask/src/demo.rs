@@ -10,7 +10,6 @@ use anyhow::{Result, bail};
 use crate::{
     lab::{self, Run},
     machine::{Machine, Nic, Topology},
-    process::step,
     setup,
 };
 
@@ -26,8 +25,8 @@ the emulated machine is changed.
 pub(crate) fn demo() -> Result<()> {
     println!("{INTRODUCTION}");
     setup::setup()?;
-    println!("\nbuild");
-    step("the programs that run in the machine", lab::build)?;
+    println!("\nbuild (some minutes the first time)");
+    lab::build()?;
     println!("\nmachine: an Intel igb with four queues, kernel 6.12, four CPUs (up in 10 s)\n");
     let machine = Machine { kernel: "6.12".to_owned(), nic: Nic::Igb, topology: Topology::flat(4) };
     let start = Instant::now();

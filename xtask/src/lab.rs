@@ -176,7 +176,7 @@ fn select<'a>(scenarios: &'a [Scenario], options: &Options) -> Result<Vec<(&'a S
 
 fn cargo_build(package: &str) -> Result<()> {
     let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--quiet", "--release", "--package", package]);
+    cargo.args(["build", "--release", "--package", package]);
     process::run(cargo.current_dir(workspace::root()))
 }
 

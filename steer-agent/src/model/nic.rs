@@ -89,8 +89,9 @@ pub struct Rss {
     pub hash_function: Option<String>,
     /// The `input_xfrm` field: 0 is plain, bit 0 symmetric XOR; `None` where the kernel lacks it.
     pub input_xfrm: Option<u8>,
-    /// Additional RSS contexts that exist; their traffic is outside `table`.
-    pub extra_contexts: u32,
+    /// Additional RSS contexts that exist, whose traffic is outside `table`; unknown before the
+    /// kernel could list them (`ETHTOOL_MSG_RSS_GET`).
+    pub extra_contexts: Option<u32>,
     /// Which header fields the hash covers, by flow type.
     pub hash_fields: HashFields,
 }

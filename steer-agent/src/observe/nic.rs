@@ -171,7 +171,7 @@ fn rss(machine: &Machine, nic: &str, notes: &mut Notes<'_>) -> Result<Option<Rss
         table: config.table,
         hash_function: config.hash_function,
         input_xfrm: config.input_xfrm,
-        extra_contexts: contexts.unwrap_or(0),
+        extra_contexts: contexts,
         hash_fields,
     }))
 }

@@ -214,10 +214,10 @@ fn table(nic: &Nic, findings: &mut Findings<'_>) {
     } else {
         findings.add(Level::Ok, found, "buckets can be given to queues one by one");
     }
-    if rss.extra_contexts > 0 {
+    if let Some(contexts) = rss.extra_contexts.filter(|contexts| *contexts > 0) {
         findings.add(
             Level::Warn,
-            format!("{} additional RSS contexts", rss.extra_contexts),
+            format!("{contexts} additional RSS contexts"),
             "their traffic does not follow the main table; steer leaves them alone",
         );
     }

@@ -3,8 +3,9 @@
 use std::{
     cmp::Reverse,
     collections::BinaryHeap,
+    hash::{BuildHasher, RandomState},
     io::{ErrorKind, Read, Result as IoResult, Write},
-    net::{SocketAddr, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
     sync::{
@@ -22,6 +23,8 @@ use rustix::{
         Timespec,
         epoll::{self, EventData, EventFlags},
     },
+    io::Errno,
+    net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with},
 };
 use serde::{Deserialize, Serialize};
 
@@ -86,11 +89,34 @@ enum Socket {
     Udp(UdpSocket),
 }
 
+/// Connects from a port taken at random.
+///
+/// The kernel's own choice goes up in steps of two. Such ports differ in a few bits, the hash is
+/// linear in them, and flows then fall into the same buckets in whole patterns or not at all.
+fn connect_from_anywhere(target: SocketAddr) -> Result<TcpStream> {
+    let any: IpAddr =
+        if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    loop {
+        let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        // A hasher's keys are the standard library's only source of chance.
+        let port = 32_768 + RandomState::new().hash_one(()) % 28_000;
+        match bind(&socket, &SocketAddr::new(any, u16::try_from(port)?)) {
+            Err(Errno::ADDRINUSE) => {}
+            Err(errno) => return Err(errno.into()),
+            Ok(()) => {
+                connect(&socket, &target)?;
+                return Ok(TcpStream::from(socket));
+            }
+        }
+    }
+}
+
 impl Socket {
     fn connect(proto: Proto, target: SocketAddr) -> Result<Self> {
         let socket = match proto {
             Proto::Tcp => {
-                let stream = TcpStream::connect_timeout(&target, PATIENCE)?;
+                let stream = connect_from_anywhere(target)?;
                 stream.set_nodelay(true)?;
                 stream.set_nonblocking(true)?;
                 Self::Tcp(stream)
@@ -218,7 +244,7 @@ impl Engine {
             });
             let wait = Timespec { tv_sec: 0, tv_nsec: i64::from(wait.subsec_nanos()) };
             match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&wait)) {
-                Err(rustix::io::Errno::INTR) => continue,
+                Err(Errno::INTR) => continue,
                 result => result?,
             };
             for event in events.drain(..) {

@@ -41,7 +41,7 @@ pub static TABLE: [Scenario; 8] = [
         name: "align",
         about: "a mismatched load is aligned, no request is lost, everything comes back",
         needs_steer: true,
-        machines: &["igb/6.1", "igb/6.12", "virtio/6.12"],
+        machines: &["igb/6.1", "igb/6.12", "virtio/6.1", "virtio/6.12"],
         run: align::run,
     },
     Scenario {
