@@ -110,7 +110,7 @@ impl Apt {
     /// made of, and unpacks them without installing.
     pub(crate) fn unpack_kernel(&self, version: &str, into: &Path) -> Result<()> {
         self.with_lists(|| {
-            let mut wanted = vec![self.kernel_package(version)?];
+            let mut wanted = self.kernel_packages(version)?;
             let mut unpacked = 0;
             while let Some((package, version)) = wanted.get(unpacked).cloned() {
                 let deb = self.download(&package, &version)?;
@@ -127,8 +127,8 @@ impl Apt {
         })
     }
 
-    /// The kernel that the metapackage of this series depends on.
-    fn kernel_package(&self, series: &str) -> Result<(String, String)> {
+    /// What the metapackage of this series depends on.
+    fn kernel_packages(&self, series: &str) -> Result<Vec<(String, String)>> {
         let table = process::capture(self.command("apt-cache").args(["madison", META_PACKAGE]))?;
         let version = table
             .lines()
@@ -136,13 +136,13 @@ impl Apt {
             .map(str::trim)
             .find(|version| version.starts_with(&format!("{series}.")))
             .with_context(|| format!("no {META_PACKAGE} of series {series} in the sources"))?;
-        let mut parts = self.kernel_parts(META_PACKAGE, version)?;
+        let parts = self.kernel_parts(META_PACKAGE, version)?;
         ensure!(!parts.is_empty(), "{META_PACKAGE} {version} depends on no kernel");
-        Ok(parts.remove(0))
+        Ok(parts)
     }
 
     /// What a kernel package depends on that is part of the kernel: since 7.0 Debian puts the
-    /// image and the modules into packages of their own.
+    /// image, the modules and the lists of what is built in into packages of their own.
     fn kernel_parts(&self, package: &str, version: &str) -> Result<Vec<(String, String)>> {
         let record = process::capture(
             self.command("apt-cache").arg("show").arg(format!("{package}={version}")),
@@ -176,7 +176,7 @@ impl Apt {
 }
 
 const META_PACKAGE: &str = "linux-image-amd64";
-const KERNEL_PARTS: [&str; 3] = ["linux-image-", "linux-binary-", "linux-modules-"];
+const KERNEL_PARTS: [&str; 4] = ["linux-image-", "linux-base-", "linux-binary-", "linux-modules-"];
 
 /// One entry of apt's sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
