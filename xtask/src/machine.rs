@@ -82,10 +82,10 @@ ip tuntap add dev under-test mode tap multi_queue
 ip tuntap add dev peer mode tap
 for tap in under-test peer; do
     ip link set dev $tap master wire
-    sysctl -qw net.ipv6.conf.$tap.disable_ipv6=1
+    echo 1 > /proc/sys/net/ipv6/conf/$tap/disable_ipv6
     ip link set dev $tap up
 done
-sysctl -qw net.ipv6.conf.wire.disable_ipv6=1
+echo 1 > /proc/sys/net/ipv6/conf/wire/disable_ipv6
 ip link set dev wire up
 exec \"$@\"
 ";
