@@ -1,0 +1,137 @@
+//! Which sites have a queue, where not every site has one.
+
+use super::instance::{Instance, TOLERANCE};
+use super::price::Prices;
+use super::queues::{Buckets, Queues};
+use super::search::Search;
+use super::state::{Placement, State, refill};
+
+/// Buffers of the choice of hosts.
+#[derive(Debug, Default)]
+pub(super) struct Hosts {
+    gain: Vec<f64>,
+    loss: Vec<f64>,
+    order: Vec<(f64, usize, usize)>,
+    before: Placement,
+}
+
+/// What a trial works with.
+pub(super) struct Parts<'a> {
+    pub(super) instance: &'a Instance,
+    pub(super) state: &'a mut State,
+    pub(super) search: &'a mut Search,
+    pub(super) queues: &'a mut Queues,
+    pub(super) prices: &'a mut Prices,
+}
+
+impl Hosts {
+    /// Tries up to `trials` moves of a queue to a site without one, the most promising first, each
+    /// followed by a search; keeps those that help.
+    pub(super) fn improve(&mut self, parts: &mut Parts<'_>, trials: u32) {
+        let mut left = trials;
+        while left > 0 && self.improve_once(parts, &mut left) {}
+    }
+
+    fn improve_once(&mut self, parts: &mut Parts<'_>, left: &mut u32) -> bool {
+        /// Trials from one reckoning of gains and losses.
+        const TRIED: usize = 4;
+        self.reckon(parts);
+        if self.order.is_empty() {
+            return false;
+        }
+        self.order.sort_unstable_by(|a, b| {
+            b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2))
+        });
+        self.order.truncate(TRIED);
+        for place in 0..self.order.len() {
+            let (_, queue, to) = self.order[place];
+            if *left == 0 {
+                return false;
+            }
+            *left -= 1;
+            let (instance, state) = (parts.instance, &mut *parts.state);
+            let before = state.searched(instance);
+            self.before.save(state);
+            let from = state.site[queue];
+            parts.search.trail.clear();
+            parts.queues.trail.clear();
+            parts.queues.relocate(instance, state, parts.search, (queue, to), Buckets::Follow);
+            parts.search.wake_site(instance, state, to);
+            if state.queues_on[from] > 0 {
+                parts.search.wake_site(instance, state, from);
+            }
+            parts.search.settle(instance, state, 4 * instance.buckets);
+            if state.searched(instance) < before - TOLERANCE
+                && Queues::within_limits(instance, state)
+            {
+                return true;
+            }
+            state.restore(instance, &self.before);
+        }
+        false
+    }
+
+    /// Gain of a queue at each free site (buckets that would come, at the average price of load)
+    /// and loss of each queue's site (its buckets follow, or go to their second best).
+    fn reckon(&mut self, parts: &Parts<'_>) {
+        let (instance, state) = (parts.instance, &*parts.state);
+        let price = &parts.prices.price;
+        let hosts = state.queues_on.iter().filter(|count| **count > 0).count();
+        let average = price.iter().sum::<f64>() / hosts.max(1) as f64;
+        refill(&mut self.gain, instance.sites, 0.0);
+        refill(&mut self.loss, instance.sites, 0.0);
+        self.order.clear();
+        let free = |site: usize| state.queues_on[site] == 0 && instance.open[site];
+        if !(0..instance.sites).any(free) {
+            return;
+        }
+        for bucket in 0..instance.buckets {
+            let row = state.row(instance, bucket);
+            let (at, load) = (state.at[bucket], instance.load[bucket]);
+            let priced = |site: usize| {
+                row[site] + load * if state.queues_on[site] > 0 { price[site] } else { average }
+            };
+            let held = priced(at);
+            let mut second = f64::INFINITY;
+            for site in 0..instance.sites {
+                let cost = priced(site);
+                if state.queues_on[site] > 0 {
+                    if site != at && cost < second {
+                        second = cost;
+                    }
+                } else if cost < held {
+                    self.gain[site] += held - cost;
+                }
+            }
+            if second.is_finite() {
+                self.loss[at] += second - held;
+            } else {
+                self.loss[at] += 0.0;
+            }
+        }
+        for queue in (0..instance.queues).filter(|queue| !instance.fixed[*queue]) {
+            let from = state.site[queue];
+            for to in (0..instance.sites).filter(|to| free(*to)) {
+                let mut worth = self.gain[to];
+                if state.queues_on[from] == 1 {
+                    // Followers pay the difference, those that would do better elsewhere go there.
+                    worth -= self.loss_by(instance, state, from, to);
+                }
+                if worth > TOLERANCE {
+                    self.order.push((worth, queue, to));
+                }
+            }
+        }
+    }
+
+    fn loss_by(&self, instance: &Instance, state: &State, from: usize, to: usize) -> f64 {
+        let followed: f64 = state.list[from]
+            .iter()
+            .map(|bucket| {
+                let row = state.row(instance, *bucket);
+                row[to] - row[from]
+            })
+            .sum();
+        followed.max(0.0).min(self.loss[from].max(0.0))
+    }
+}

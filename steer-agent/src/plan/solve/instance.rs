@@ -1,0 +1,319 @@
+//! A [`Problem`] in the solver's own words: sites, one cost matrix, whole multiples of a grid.
+//!
+//! *Sites* are the CPUs that may poll a queue: the allowed ones, and those of queues that cannot be
+//! moved. They are put in an order that depends on what the CPUs carry and not on their numbers, so
+//! that renumbering the machine changes nothing.
+//!
+//! All costs are divided by a bound on the objective and all loads by the total load, then rounded
+//! to multiples of 2^-42. Sums of such numbers are exact in a double: a move and its reverse cancel
+//! to the last bit, and the order of additions does not matter.
+
+use super::{NONE, Problem};
+
+/// Rounds to the grid of 2^-42; exact for magnitudes below 2^9.
+pub(super) fn grid(value: f64) -> f64 {
+    // Adding 1.5 * 2^10 leaves 42 bits behind the point in the 52 of the fraction.
+    const MAGIC: f64 = 1536.0;
+    (value + MAGIC) - MAGIC
+}
+
+/// Differences below this count as none: 64 steps of the grid, 1.5e-11 of the whole.
+pub(super) const TOLERANCE: f64 = 1.0 / (1u64 << 36) as f64;
+
+/// What does not change while one problem is solved.
+#[derive(Debug, Default)]
+pub(super) struct Instance {
+    pub(super) buckets: usize,
+    pub(super) queues: usize,
+    pub(super) sites: usize,
+    /// CPU of each site.
+    pub(super) cpu: Vec<usize>,
+    /// Whether a queue may be moved to the site.
+    pub(super) open: Vec<bool>,
+    /// Load that a site takes without overload.
+    pub(super) cap: Vec<f64>,
+    /// Load of each bucket, at most the largest cap: beyond it, the overload is a constant.
+    pub(super) load: Vec<f64>,
+    /// Price of moving the bucket to another queue.
+    pub(super) weight: Vec<f64>,
+    /// Share of `weight` that a move of the queue alone costs.
+    pub(super) kappa: f64,
+    /// Price of one unit of overload.
+    pub(super) lambda: f64,
+    /// Queue of each bucket at the start, or [`NONE`].
+    pub(super) start_queue: Vec<usize>,
+    /// Site of each queue at the start, or [`NONE`] where it must move.
+    pub(super) start_site: Vec<usize>,
+    /// Whether the queue cannot be moved.
+    pub(super) fixed: Vec<bool>,
+    /// Buckets by starting queue: those of queue q are `member[first[q]..first[q + 1]]`.
+    pub(super) member: Vec<usize>,
+    pub(super) first: Vec<usize>,
+    /// Load that is tied to each queue, and its distance cost by queue and site.
+    pub(super) pin_load: Vec<f64>,
+    pub(super) pin_cost: Vec<f64>,
+    /// Most table entries and affinities that may differ from the start, what must change included.
+    pub(super) table_limit: usize,
+    pub(super) queue_limit: usize,
+    /// Distance cost by bucket and site, plus `weight`: what the bucket costs in a queue not its own.
+    pub(super) cost: Vec<f64>,
+    /// One unit of cost in the problem's own scale.
+    pub(super) cost_unit: f64,
+    /// Part of the problem's objective that no plan can change: overload of buckets above every cap.
+    pub(super) constant: f64,
+    scratch: Scratch,
+}
+
+#[derive(Debug, Default)]
+struct Scratch {
+    site_of: Vec<usize>,
+    consumed_on: Vec<f64>,
+    queued_on: Vec<f64>,
+    order: Vec<usize>,
+    columns: Vec<f64>,
+    groups: Vec<Vec<usize>>,
+    sums: Vec<Vec<f64>>,
+    group_key: Vec<f64>,
+}
+
+impl Instance {
+    /// Buckets whose queue at the start is `queue`.
+    pub(super) fn members(&self, queue: usize) -> &[usize] {
+        &self.member[self.first[queue]..self.first[queue + 1]]
+    }
+
+    /// Share of its buckets' weight that `queue` costs at `site`.
+    pub(super) fn share_moved(&self, queue: usize, site: usize) -> f64 {
+        if self.start_site[queue] == site { 0.0 } else { self.kappa }
+    }
+
+    /// Takes `problem` over. `tables` and lengths have been checked by the caller.
+    pub(super) fn prepare(&mut self, problem: &Problem) {
+        let total_load: f64 =
+            problem.load.iter().sum::<f64>() + problem.pins.load.iter().sum::<f64>();
+        self.buckets = problem.buckets();
+        self.queues = problem.queues();
+        self.choose_sites(problem);
+        let per_load = if total_load > 0.0 { 1.0 / total_load } else { 1.0 };
+        let per_cost = self.cost_scale(problem, total_load);
+
+        self.lambda = if total_load > 0.0 {
+            problem.lambda_load * total_load * per_cost
+        } else {
+            0.0
+        };
+        self.kappa = problem.kappa;
+        self.cost_unit = 1.0 / per_cost;
+        self.cap.clear();
+        // More than twice everything is as good as unlimited, and keeps to the grid's range.
+        self.cap.extend(self.cpu.iter().map(|cpu| grid((problem.cap[*cpu] * per_load).min(2.0))));
+        let largest = self.cap.iter().copied().fold(0.0, f64::max);
+        self.load.clear();
+        self.load.extend(problem.load.iter().map(|load| grid(load * per_load).min(largest)));
+        let above: f64 = problem.load.iter().map(|load| (load * per_load - largest).max(0.0)).sum();
+        self.constant = if total_load > 0.0 { problem.lambda_load * above * total_load } else { 0.0 };
+        self.weight.clear();
+        self.weight.extend(problem.load.iter().enumerate().map(|(bucket, load)| {
+            grid(problem.lambda_move * load * problem.move_factor(bucket) * per_cost)
+        }));
+        self.take_start(problem);
+        self.price_pins(problem, per_load, per_cost);
+        self.price_buckets(problem, per_cost);
+    }
+
+    fn choose_sites(&mut self, problem: &Problem) {
+        let cpus = problem.cpus;
+        let scratch = &mut self.scratch;
+        scratch.consumed_on.clear();
+        scratch.consumed_on.resize(cpus, 0.0);
+        for (cpu, rate) in problem.consumed.entries() {
+            scratch.consumed_on[cpu] += rate;
+        }
+        scratch.queued_on.clear();
+        scratch.queued_on.resize(cpus, 0.0);
+        for (queue, load) in problem.table.iter().zip(&problem.load) {
+            let cpu = problem.affinity.get(*queue).copied().unwrap_or(NONE);
+            if let Some(on) = scratch.queued_on.get_mut(cpu) {
+                *on += load;
+            }
+        }
+        scratch.site_of.clear();
+        scratch.site_of.resize(cpus, NONE);
+        // Mark first, then order: NONE - 1 is "a site", told apart by `open` below.
+        for cpu in &problem.allowed {
+            scratch.site_of[*cpu] = 0;
+        }
+        let stuck = (0..problem.queues()).filter(|queue| problem.is_fixed(*queue));
+        for cpu in stuck.map(|queue| problem.affinity[queue]) {
+            if scratch.site_of[cpu] == NONE {
+                scratch.site_of[cpu] = 1;
+            }
+        }
+        self.cpu.clear();
+        self.cpu.extend((0..cpus).filter(|cpu| scratch.site_of[*cpu] != NONE));
+        // How far a CPU is from all consumption tells idle CPUs apart.
+        scratch.group_key.clear();
+        scratch.group_key.resize(cpus, 0.0);
+        for cpu in &self.cpu {
+            let row = problem.distance.row(*cpu);
+            scratch.group_key[*cpu] =
+                row.iter().zip(&scratch.consumed_on).map(|(far, rate)| far * rate).sum();
+        }
+        let key = |cpu: &usize| {
+            (scratch.consumed_on[*cpu], scratch.queued_on[*cpu], -scratch.group_key[*cpu])
+        };
+        self.cpu.sort_by(|left, right| {
+            let (a, b) = (key(left), key(right));
+            b.0.total_cmp(&a.0)
+                .then(b.1.total_cmp(&a.1))
+                .then(b.2.total_cmp(&a.2))
+                .then(left.cmp(right))
+        });
+        self.open.clear();
+        self.open.extend(self.cpu.iter().map(|cpu| scratch.site_of[*cpu] == 0));
+        for (site, cpu) in self.cpu.iter().enumerate() {
+            scratch.site_of[*cpu] = site;
+        }
+        self.sites = self.cpu.len();
+    }
+
+    /// One over a bound on distance and move costs together.
+    fn cost_scale(&self, problem: &Problem, total_load: f64) -> f64 {
+        let consumed: f64 = self.scratch.consumed_on.iter().sum::<f64>()
+            + problem.pins.consumed.entries().map(|(_, rate)| rate).sum::<f64>();
+        let dearest = problem.cpu_cost.iter().copied().fold(0.0, f64::max);
+        let most_factor = problem.move_factor.iter().copied().fold(1.0, f64::max);
+        let bound = consumed * problem.distance.largest()
+            + total_load * (dearest + problem.lambda_move * most_factor * problem.kappa.max(1.0));
+        if bound > 0.0 { 1.0 / bound } else { 1.0 }
+    }
+
+    fn take_start(&mut self, problem: &Problem) {
+        let site_of = &self.scratch.site_of;
+        self.fixed.clear();
+        self.fixed.extend((0..self.queues).map(|queue| problem.is_fixed(queue)));
+        self.start_site.clear();
+        self.start_site.extend(
+            problem.affinity.iter().map(|cpu| site_of.get(*cpu).copied().unwrap_or(NONE)),
+        );
+        for queue in 0..self.queues {
+            let site = self.start_site[queue];
+            // A movable queue may not stay beside a fixed one on a CPU that is not allowed.
+            if site != NONE && !self.open[site] && !self.fixed[queue] {
+                self.start_site[queue] = NONE;
+            }
+        }
+        self.start_queue.clear();
+        self.start_queue.extend(
+            problem.table.iter().map(|queue| if *queue < self.queues { *queue } else { NONE }),
+        );
+        self.first.clear();
+        self.first.resize(self.queues + 1, 0);
+        for queue in self.start_queue.iter().filter(|queue| **queue != NONE) {
+            self.first[queue + 1] += 1;
+        }
+        for queue in 0..self.queues {
+            self.first[queue + 1] += self.first[queue];
+        }
+        let order = &mut self.scratch.order;
+        order.clear();
+        order.extend_from_slice(&self.first);
+        self.member.clear();
+        self.member.resize(self.first[self.queues], 0);
+        for (bucket, queue) in self.start_queue.iter().enumerate() {
+            if *queue != NONE {
+                self.member[order[*queue]] = bucket;
+                order[*queue] += 1;
+            }
+        }
+        let stale = self.start_queue.iter().filter(|queue| **queue == NONE).count();
+        let barred = self.start_site.iter().filter(|site| **site == NONE).count();
+        self.table_limit = problem.max_table_changes.unwrap_or(usize::MAX).max(stale);
+        self.queue_limit = problem.max_affinity_changes.unwrap_or(usize::MAX).max(barred);
+    }
+
+    fn price_pins(&mut self, problem: &Problem, per_load: f64, per_cost: f64) {
+        self.pin_load.clear();
+        self.pin_cost.clear();
+        if problem.pins.load.is_empty() {
+            self.pin_load.resize(self.queues, 0.0);
+            self.pin_cost.resize(self.queues * self.sites, 0.0);
+            return;
+        }
+        for queue in 0..self.queues {
+            let load = problem.pins.load[queue];
+            self.pin_load.push(grid(load * per_load));
+            for (site, cpu) in self.cpu.iter().enumerate() {
+                let row = problem.distance.row(*cpu);
+                let far: f64 =
+                    problem.pins.consumed.row(queue).map(|(cpu, rate)| rate * row[cpu]).sum();
+                let here = problem.cpu_cost.get(*cpu).copied().unwrap_or(0.0) * load;
+                let moved = problem.lambda_move * load * self.share_moved(queue, site);
+                self.pin_cost.push(grid((far + here + moved) * per_cost));
+            }
+        }
+    }
+
+    fn price_buckets(&mut self, problem: &Problem, per_cost: f64) {
+        let scratch = &mut self.scratch;
+        let (sites, cpus) = (self.sites, problem.cpus);
+        // Distance from each site to a consumer, by consumer, for rows with few consumers.
+        scratch.columns.clear();
+        scratch.columns.resize(cpus * sites, 0.0);
+        for (site, cpu) in self.cpu.iter().enumerate() {
+            for (consumer, far) in problem.distance.row(*cpu).iter().enumerate() {
+                scratch.columns[consumer * sites + site] = far * per_cost;
+            }
+        }
+        let levels = problem.distance.levels();
+        scratch.groups.resize_with(levels.len(), Vec::new);
+        scratch.sums.resize_with(levels.len(), Vec::new);
+        for (level, (groups, sums)) in
+            levels.iter().zip(scratch.groups.iter_mut().zip(&mut scratch.sums))
+        {
+            groups.clear();
+            groups.extend(self.cpu.iter().map(|cpu| level.group[*cpu]));
+            sums.clear();
+            sums.resize(level.groups, 0.0);
+        }
+        let top = problem.distance.top() * per_cost;
+        self.cost.clear();
+        self.cost.resize(self.buckets * sites, 0.0);
+        for (bucket, row) in self.cost.chunks_exact_mut(sites).enumerate() {
+            let consumers = problem.consumed.row_len(bucket);
+            if levels.is_empty() || consumers <= 2 * levels.len() {
+                for (cpu, rate) in problem.consumed.row(bucket) {
+                    let column = &scratch.columns[cpu * sites..(cpu + 1) * sites];
+                    for (cell, far) in row.iter_mut().zip(column) {
+                        *cell += rate * far;
+                    }
+                }
+            } else {
+                let mut total = 0.0;
+                for (cpu, rate) in problem.consumed.row(bucket) {
+                    total += rate;
+                    for (level, sums) in levels.iter().zip(&mut scratch.sums) {
+                        sums[level.group[cpu]] += rate * level.step * per_cost;
+                    }
+                }
+                row.fill(total * top);
+                for (groups, sums) in scratch.groups.iter().zip(&mut scratch.sums) {
+                    for (cell, group) in row.iter_mut().zip(groups) {
+                        *cell -= sums[*group];
+                    }
+                    sums.fill(0.0);
+                }
+            }
+            if !problem.cpu_cost.is_empty() {
+                let load = problem.load[bucket] * per_cost;
+                for (cell, cpu) in row.iter_mut().zip(&self.cpu) {
+                    *cell += load * problem.cpu_cost[*cpu];
+                }
+            }
+            let weight = self.weight[bucket];
+            for cell in row.iter_mut() {
+                *cell = grid(*cell) + weight;
+            }
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Prices for load by subgradient steps on the Lagrangian of the caps, and plans built by them.
+
+use super::NONE;
+use super::instance::Instance;
+use super::state::{State, refill};
+
+/// Cheapest hosts that are kept for each bucket while prices are sought.
+const KEPT: usize = 8;
+
+/// Buffers of the price stage.
+#[derive(Debug, Default)]
+pub(super) struct Prices {
+    /// Price of load on each site.
+    pub(super) price: Vec<f64>,
+    trial: Vec<f64>,
+    slope: Vec<f64>,
+    momentum: Vec<f64>,
+    kept_site: Vec<usize>,
+    kept_cost: Vec<f64>,
+    kept: usize,
+    hosts: Vec<usize>,
+    order: Vec<(f64, usize)>,
+    target: Vec<usize>,
+    filled: Vec<f64>,
+}
+
+impl Prices {
+    /// Seeks prices between nothing and the price of overload with `steps` steps.
+    pub(super) fn seek(&mut self, instance: &Instance, state: &State, steps: u32) {
+        let sites = instance.sites;
+        self.hosts.clear();
+        self.hosts.extend((0..sites).filter(|site| state.queues_on[*site] > 0));
+        self.keep_cheapest(instance, state);
+        refill(&mut self.price, sites, 0.0);
+        refill(&mut self.trial, sites, 0.0);
+        refill(&mut self.momentum, sites, 0.0);
+        if steps == 0 || instance.lambda <= 0.0 {
+            return;
+        }
+        let upper = self.greedy(instance, state);
+        let mut best = f64::NEG_INFINITY;
+        let mut factor = 1.0;
+        let mut stalled = 0;
+        for _ in 0..steps {
+            let bound = self.evaluate(instance);
+            if bound > best + 1e-7 * upper.abs() {
+                best = bound;
+                self.price.copy_from_slice(&self.trial);
+                stalled = 0;
+            } else {
+                stalled += 1;
+                if stalled == 4 {
+                    factor *= 0.6;
+                    stalled = 0;
+                }
+            }
+            let mut square = 0.0;
+            for site in &self.hosts {
+                let slope = self.slope[*site];
+                // At the edge of its range a price that would leave it does not count.
+                let stuck = (self.trial[*site] <= 0.0 && slope < 0.0)
+                    || (self.trial[*site] >= instance.lambda && slope > 0.0);
+                if stuck {
+                    self.momentum[*site] = 0.0;
+                } else {
+                    self.momentum[*site] = slope + 0.3 * self.momentum[*site];
+                    square += slope * slope;
+                }
+            }
+            if square <= 1e-24 || upper - bound <= 1e-9 * upper.abs() {
+                break;
+            }
+            let step = factor * (upper - bound) / square;
+            for site in &self.hosts {
+                self.trial[*site] =
+                    (self.trial[*site] + step * self.momentum[*site]).clamp(0.0, instance.lambda);
+            }
+        }
+    }
+
+    /// The Lagrangian at the trial prices, over the kept hosts; leaves load minus cap in `slope`.
+    fn evaluate(&mut self, instance: &Instance) -> f64 {
+        let mut bound = 0.0;
+        refill(&mut self.slope, instance.sites, 0.0);
+        for site in &self.hosts {
+            self.slope[*site] = self.filled[*site] - instance.cap[*site];
+            bound += self.trial[*site] * self.slope[*site];
+        }
+        let kept = self.kept;
+        for (bucket, load) in instance.load.iter().enumerate() {
+            let sites = &self.kept_site[bucket * kept..(bucket + 1) * kept];
+            let costs = &self.kept_cost[bucket * kept..(bucket + 1) * kept];
+            let mut least = f64::INFINITY;
+            let mut goal = 0;
+            for (site, cost) in sites.iter().zip(costs) {
+                let price = cost + self.trial[*site] * load;
+                if price < least {
+                    least = price;
+                    goal = *site;
+                }
+            }
+            bound += least;
+            self.slope[goal] += load;
+        }
+        bound
+    }
+
+    /// The cheapest hosts of each bucket. Equals are taken from a place that depends on the
+    /// bucket, or all buckets that do not care would keep the same few.
+    fn keep_cheapest(&mut self, instance: &Instance, state: &State) {
+        let hosts = self.hosts.len();
+        self.kept = hosts.min(KEPT);
+        let kept = self.kept;
+        refill(&mut self.kept_site, instance.buckets * kept, 0);
+        refill(&mut self.kept_cost, instance.buckets * kept, f64::INFINITY);
+        for bucket in 0..instance.buckets {
+            let row = state.row(instance, bucket);
+            let sites = &mut self.kept_site[bucket * kept..(bucket + 1) * kept];
+            let costs = &mut self.kept_cost[bucket * kept..(bucket + 1) * kept];
+            let offset = bucket % hosts;
+            let mut worst = f64::INFINITY;
+            for site in self.hosts[offset..].iter().chain(&self.hosts[..offset]) {
+                let cost = row[*site];
+                if cost < worst {
+                    let mut place = kept - 1;
+                    while place > 0 && costs[place - 1] > cost {
+                        costs[place] = costs[place - 1];
+                        sites[place] = sites[place - 1];
+                        place -= 1;
+                    }
+                    costs[place] = cost;
+                    sites[place] = *site;
+                    worst = costs[kept - 1];
+                }
+            }
+        }
+        // Load of the pins: it is there before any bucket.
+        refill(&mut self.filled, instance.sites, 0.0);
+        for (queue, site) in state.site.iter().enumerate() {
+            self.filled[*site] += instance.pin_load[queue];
+        }
+    }
+
+    /// Cost of giving the buckets, in their order, each to the host that is cheapest then.
+    fn greedy(&mut self, instance: &Instance, state: &State) -> f64 {
+        self.momentum.copy_from_slice(&self.filled);
+        let carried = &mut self.momentum;
+        let mut total = 0.0;
+        let kept = self.kept;
+        for (bucket, load) in instance.load.iter().enumerate() {
+            let mut best = (f64::INFINITY, 0);
+            let sites = &self.kept_site[bucket * kept..(bucket + 1) * kept];
+            let costs = &self.kept_cost[bucket * kept..(bucket + 1) * kept];
+            for (site, cost) in sites.iter().zip(costs) {
+                let room = (instance.cap[*site] - carried[*site]).max(0.0);
+                let price = cost + instance.lambda * (load - room).max(0.0);
+                if price < best.0 {
+                    best = (price, *site);
+                }
+            }
+            total += best.0;
+            carried[best.1] += load;
+        }
+        self.momentum.fill(0.0);
+        total.min(state.searched(instance))
+    }
+
+    /// A placement by the prices: buckets that lose most by not getting their best host get it
+    /// first, while there is room; the rest, largest first, go where cost, price and overload are
+    /// least.
+    pub(super) fn construct(&mut self, instance: &Instance, state: &mut State) {
+        let kept = self.kept;
+        refill(&mut self.target, instance.buckets, NONE);
+        self.order.clear();
+        for (bucket, load) in instance.load.iter().enumerate() {
+            let mut best = (f64::INFINITY, NONE);
+            let mut second = f64::INFINITY;
+            for place in bucket * kept..(bucket + 1) * kept {
+                let site = self.kept_site[place];
+                let price = self.kept_cost[place] + self.price[site] * load;
+                if price < best.0 {
+                    second = best.0;
+                    best = (price, site);
+                } else if price < second {
+                    second = price;
+                }
+            }
+            self.target[bucket] = best.1;
+            let regret = if *load > 0.0 { (second - best.0) / load } else { f64::INFINITY };
+            self.order.push((regret, bucket));
+        }
+        self.order.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        self.momentum.copy_from_slice(&self.filled);
+        let carried = &mut self.momentum;
+        let mut waiting = 0;
+        for place in 0..self.order.len() {
+            let bucket = self.order[place].1;
+            let (site, load) = (self.target[bucket], instance.load[bucket]);
+            if carried[site] + load <= instance.cap[site] {
+                carried[site] += load;
+            } else {
+                self.order[waiting] = (load, bucket);
+                waiting += 1;
+            }
+        }
+        let late = &mut self.order[..waiting];
+        late.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        for (load, bucket) in late {
+            let row = state.row(instance, *bucket);
+            let mut best = (f64::INFINITY, NONE);
+            for site in &self.hosts {
+                let room = (instance.cap[*site] - carried[*site]).max(0.0);
+                let over = instance.lambda * (*load - room).max(0.0);
+                let price = row[*site] + self.price[*site] * *load + over;
+                if price < best.0 {
+                    best = (price, *site);
+                }
+            }
+            self.target[*bucket] = best.1;
+            carried[best.1] += *load;
+        }
+        for (bucket, site) in self.target.iter().enumerate() {
+            state.shift(instance, bucket, *site);
+        }
+    }
+}

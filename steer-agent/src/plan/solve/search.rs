@@ -1,0 +1,363 @@
+//! Local search over buckets with the queues where they are: shift, swap, ejection, trade.
+
+use super::NONE;
+use super::instance::{Instance, TOLERANCE};
+use super::state::{State, refill};
+
+/// How many dearer-than-wished hosts are tried as the other side of a swap or ejection.
+const WISHES: usize = 6;
+
+/// Buffers of the search.
+#[derive(Debug, Default)]
+pub(super) struct Search {
+    /// Buckets to look at, and whether each is among them.
+    pending: Vec<usize>,
+    waiting: Vec<bool>,
+    order: Vec<(f64, usize)>,
+    /// Every shift since the last [`Search::forget`], as bucket and site left.
+    pub(super) trail: Vec<(usize, usize)>,
+}
+
+/// A change of one to three buckets' sites, with what it adds to the objective.
+#[derive(Clone, Copy, Debug)]
+struct Move {
+    delta: f64,
+    shifts: [(usize, usize); 2],
+}
+
+impl Move {
+    const NONE: Self = Self { delta: -TOLERANCE, shifts: [(NONE, NONE); 2] };
+
+    fn better(&mut self, delta: f64, first: (usize, usize), second: (usize, usize)) {
+        if delta < self.delta {
+            *self = Self { delta, shifts: [first, second] };
+        }
+    }
+}
+
+impl Search {
+    /// Passes over all buckets that could be better off, worst first, until nothing improves.
+    /// `ejections` bounds the costliest kind of move.
+    pub(super) fn passes(
+        &mut self,
+        instance: &Instance,
+        state: &mut State,
+        passes: usize,
+        mut ejections: usize,
+    ) {
+        for _ in 0..passes {
+            self.order.clear();
+            for bucket in 0..instance.buckets {
+                let regret = regret(instance, state, bucket);
+                if regret > TOLERANCE {
+                    self.order.push((regret, bucket));
+                }
+            }
+            self.order.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+            let mut improved = false;
+            for index in 0..self.order.len() {
+                let bucket = self.order[index].1;
+                improved |= self.improve(instance, state, bucket, &mut ejections);
+            }
+            if !improved {
+                break;
+            }
+        }
+    }
+
+    /// Marks `bucket` to be looked at by [`Search::settle`].
+    pub(super) fn wake(&mut self, bucket: usize) {
+        if !self.waiting[bucket] {
+            self.waiting[bucket] = true;
+            self.pending.push(bucket);
+        }
+    }
+
+    /// Makes room for the marks of `instance`.
+    pub(super) fn fit(&mut self, instance: &Instance) {
+        self.pending.clear();
+        self.trail.clear();
+        refill(&mut self.waiting, instance.buckets, false);
+    }
+
+    /// Wakes the buckets that a change on `site` may concern: those on it, and those that wish to be.
+    pub(super) fn wake_site(&mut self, instance: &Instance, state: &State, site: usize) {
+        for bucket in 0..instance.buckets {
+            let row = state.row(instance, bucket);
+            let at = state.at[bucket];
+            if at == site || row[site] < row[at] || state.overloaded(instance, at) {
+                self.wake(bucket);
+            }
+        }
+    }
+
+    /// Improves the woken buckets, and those that each improvement wakes, until none is left or
+    /// `steps` buckets have been looked at.
+    pub(super) fn settle(&mut self, instance: &Instance, state: &mut State, mut steps: usize) {
+        let mut ejections = usize::MAX;
+        let mut next = 0;
+        while next < self.pending.len() {
+            let bucket = self.pending[next];
+            next += 1;
+            self.waiting[bucket] = false;
+            if steps == 0 {
+                continue;
+            }
+            steps -= 1;
+            let before = self.trail.len();
+            if self.improve(instance, state, bucket, &mut ejections) {
+                for index in before..self.trail.len() {
+                    let (moved, left) = self.trail[index];
+                    self.wake_site(instance, state, left);
+                    let now = state.at[moved];
+                    self.wake_site(instance, state, now);
+                }
+            }
+        }
+        self.pending.clear();
+    }
+
+    /// Takes back every shift since `mark`, newest first.
+    pub(super) fn take_back(&mut self, instance: &Instance, state: &mut State, mark: usize) {
+        while self.trail.len() > mark {
+            if let Some((bucket, site)) = self.trail.pop() {
+                state.shift(instance, bucket, site);
+            }
+        }
+    }
+
+    /// Shifts and notes it.
+    pub(super) fn shift(&mut self, instance: &Instance, state: &mut State, bucket: usize, to: usize) {
+        self.trail.push((bucket, state.at[bucket]));
+        state.shift(instance, bucket, to);
+    }
+
+    fn improve(
+        &mut self,
+        instance: &Instance,
+        state: &mut State,
+        bucket: usize,
+        ejections: &mut usize,
+    ) -> bool {
+        let mut best = best_shift(instance, state, bucket);
+        if best.delta >= -TOLERANCE {
+            let wishes = Wishes::of(instance, state, bucket);
+            if wishes.count == 0 {
+                return false;
+            }
+            best_swap(instance, state, bucket, &wishes, &mut best);
+            if state.limited {
+                best_trade(instance, state, bucket, &wishes, &mut best);
+            }
+            if best.delta >= -TOLERANCE && *ejections > 0 {
+                *ejections -= 1;
+                best_ejection(instance, state, bucket, &wishes, &mut best);
+            }
+        }
+        if best.delta >= -TOLERANCE {
+            return false;
+        }
+        for (bucket, to) in best.shifts {
+            if bucket != NONE {
+                self.shift(instance, state, bucket, to);
+            }
+        }
+        true
+    }
+}
+
+/// What the bucket could save where it would like to be if there were room, its share in the
+/// overload of its own site included.
+fn regret(instance: &Instance, state: &State, bucket: usize) -> f64 {
+    let row = state.row(instance, bucket);
+    let mut least = f64::INFINITY;
+    for (cost, shut) in row.iter().zip(&state.shut) {
+        let cost = cost + shut;
+        if cost < least {
+            least = cost;
+        }
+    }
+    let at = state.at[bucket];
+    row[at] - least + instance.lambda * state.relief(instance, at, instance.load[bucket])
+}
+
+/// The host for `bucket` that makes the objective least, `from` its own excluded.
+fn best_host(
+    instance: &Instance,
+    state: &State,
+    bucket: usize,
+    from: [usize; 2],
+    most: isize,
+) -> (f64, usize) {
+    let row = state.row(instance, bucket);
+    let load = instance.load[bucket];
+    let mut best = (f64::INFINITY, NONE);
+    for site in 0..instance.sites {
+        let over = (load - state.room[site]).max(0.0);
+        let price = row[site] + state.shut[site] + instance.lambda * over;
+        if price < best.0
+            && site != from[0]
+            && site != from[1]
+            && (!state.limited || state.may_change(instance, state.grows(bucket, site) + most))
+        {
+            best = (price, site);
+        }
+    }
+    best
+}
+
+/// What `bucket` costs where it is, its part in the overload included.
+fn held(instance: &Instance, state: &State, bucket: usize) -> f64 {
+    let at = state.at[bucket];
+    state.cost[bucket * instance.sites + at]
+        + instance.lambda * state.relief(instance, at, instance.load[bucket])
+}
+
+fn best_shift(instance: &Instance, state: &State, bucket: usize) -> Move {
+    let mut best = Move::NONE;
+    let (price, site) = best_host(instance, state, bucket, [state.at[bucket], NONE], 0);
+    if site != NONE {
+        best.better(price - held(instance, state, bucket), (bucket, site), (NONE, NONE));
+    }
+    best
+}
+
+/// Hosts where a bucket would cost less than where it is if they had room, cheapest first.
+struct Wishes {
+    count: usize,
+    site: [usize; WISHES],
+    gain: [f64; WISHES],
+}
+
+impl Wishes {
+    fn of(instance: &Instance, state: &State, bucket: usize) -> Self {
+        let row = state.row(instance, bucket);
+        let held = held(instance, state, bucket);
+        let mut wishes = Self { count: 0, site: [NONE; WISHES], gain: [0.0; WISHES] };
+        let mut least = TOLERANCE;
+        for site in 0..instance.sites {
+            let gain = held - row[site] - state.shut[site];
+            if gain > least && site != state.at[bucket] {
+                let mut place = if wishes.count < WISHES {
+                    wishes.count += 1;
+                    wishes.count - 1
+                } else {
+                    WISHES - 1
+                };
+                while place > 0 && wishes.gain[place - 1] < gain {
+                    wishes.gain[place] = wishes.gain[place - 1];
+                    wishes.site[place] = wishes.site[place - 1];
+                    place -= 1;
+                }
+                wishes.gain[place] = gain;
+                wishes.site[place] = site;
+                if wishes.count == WISHES {
+                    least = wishes.gain[WISHES - 1];
+                }
+            }
+        }
+        wishes
+    }
+}
+
+/// Overload of `site` after its load changed by `change`, less what it is now.
+fn over_change(instance: &Instance, state: &State, site: usize, change: f64) -> f64 {
+    let excess = state.carried[site] - instance.cap[site];
+    (excess + change).max(0.0) - excess.max(0.0)
+}
+
+fn best_swap(instance: &Instance, state: &State, bucket: usize, wishes: &Wishes, best: &mut Move) {
+    let from = state.at[bucket];
+    let load = instance.load[bucket];
+    let own = state.row(instance, bucket);
+    for site in &wishes.site[..wishes.count] {
+        let gain = own[*site] - own[from];
+        for other in &state.list[*site] {
+            let change = load - instance.load[*other];
+            let row = state.row(instance, *other);
+            let delta = gain + row[from] - row[*site];
+            if delta >= best.delta && change == 0.0 {
+                continue;
+            }
+            let over = over_change(instance, state, *site, change)
+                + over_change(instance, state, from, -change);
+            let delta = delta + instance.lambda * over;
+            if delta < best.delta
+                && (!state.limited
+                    || state.may_change(
+                        instance,
+                        state.grows(bucket, *site) + state.grows(*other, from),
+                    ))
+            {
+                best.better(delta, (bucket, *site), (*other, from));
+            }
+        }
+    }
+}
+
+/// `bucket` takes the place of another, which goes to a third site.
+fn best_ejection(
+    instance: &Instance,
+    state: &State,
+    bucket: usize,
+    wishes: &Wishes,
+    best: &mut Move,
+) {
+    let from = state.at[bucket];
+    let load = instance.load[bucket];
+    let held = held(instance, state, bucket);
+    let own = state.row(instance, bucket);
+    for site in &wishes.site[..wishes.count] {
+        let gain = own[*site] - held;
+        let more = if state.limited { state.grows(bucket, *site) } else { 0 };
+        for other in &state.list[*site] {
+            let weight = instance.load[*other];
+            let over = instance.lambda * over_change(instance, state, *site, load - weight);
+            let row = state.row(instance, *other);
+            let sure = gain + over - row[*site];
+            let (price, third) = best_host(instance, state, *other, [*site, from], more);
+            if third != NONE && sure + price < best.delta {
+                best.better(sure + price, (bucket, *site), (*other, third));
+            }
+        }
+    }
+}
+
+/// Where entries are counted: `bucket` leaves home, and another one returns to its own.
+fn best_trade(instance: &Instance, state: &State, bucket: usize, wishes: &Wishes, best: &mut Move) {
+    let from = state.at[bucket];
+    if state.home[bucket] != from || state.changed < instance.table_limit {
+        return;
+    }
+    let load = instance.load[bucket];
+    let own = state.row(instance, bucket);
+    for other in 0..instance.buckets {
+        let (there, home) = (state.at[other], state.home[other]);
+        if home == NONE || there == home || other == bucket {
+            continue;
+        }
+        let weight = instance.load[other];
+        let row = state.row(instance, other);
+        let back = row[home] - row[there];
+        for site in &wishes.site[..wishes.count] {
+            let mut delta = back + own[*site] - own[from];
+            if delta >= best.delta + instance.lambda {
+                continue;
+            }
+            // Net change of load on the up to four sites concerned.
+            let sites = [from, *site, there, home];
+            let changes = [-load, load, -weight, weight];
+            for place in 0..4 {
+                if sites[..place].contains(&sites[place]) {
+                    continue;
+                }
+                let net: f64 = (place..4)
+                    .filter(|later| sites[*later] == sites[place])
+                    .map(|later| changes[later])
+                    .sum();
+                delta += instance.lambda * over_change(instance, state, sites[place], net);
+            }
+            best.better(delta, (bucket, *site), (other, home));
+        }
+    }
+}

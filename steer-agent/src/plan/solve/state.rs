@@ -1,0 +1,294 @@
+//! Where every bucket and queue is while the search goes on, and what that costs.
+
+use super::NONE;
+use super::instance::{Instance, grid};
+
+/// A placement with everything that a move must keep up to date. All sums are exact (see
+/// `instance`), so a move and its reverse leave no trace.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Cost by bucket and site: [`Instance::cost`], less the rebate at the bucket's home.
+    pub(super) cost: Vec<f64>,
+    /// Site of each queue.
+    pub(super) site: Vec<usize>,
+    /// How many queues each site has. Sites with a queue are *hosts*.
+    pub(super) queues_on: Vec<usize>,
+    /// Added to the cost of every site: nothing for hosts, infinity for others.
+    pub(super) shut: Vec<f64>,
+    /// Site of each bucket.
+    pub(super) at: Vec<usize>,
+    /// Site of the bucket's starting queue: there it need not change its table entry.
+    pub(super) home: Vec<usize>,
+    /// Load of each site.
+    pub(super) carried: Vec<f64>,
+    /// What each site takes before it is overloaded, never below zero.
+    pub(super) room: Vec<f64>,
+    /// Buckets on each site, and the place of each bucket in its list.
+    pub(super) list: Vec<Vec<usize>>,
+    place: Vec<usize>,
+    /// Sum of the cost of all buckets where they are, and of the pins.
+    cost_sum: f64,
+    /// Sum of the overload of all sites.
+    over_sum: f64,
+    /// Buckets that are not at home.
+    pub(super) changed: usize,
+    /// Queues that are not where they started.
+    pub(super) queues_changed: usize,
+    /// Extra rebate for a bucket at home: a tie-break, and the price on changed entries.
+    rebate: f64,
+    /// Which placement is in force for comparisons: whether limits bind moves.
+    pub(super) limited: bool,
+}
+
+impl State {
+    /// Puts every queue where it starts (see [`State::legalise`] for those that cannot stay) and
+    /// every bucket at home; buckets without a home go where they cost least.
+    pub(super) fn reset(&mut self, instance: &Instance, rebate: f64) {
+        let (buckets, sites) = (instance.buckets, instance.sites);
+        self.cost.clone_from(&instance.cost);
+        self.rebate = grid(rebate);
+        self.limited = false;
+        self.site.clear();
+        self.site.resize(instance.queues, NONE);
+        refill(&mut self.queues_on, sites, 0);
+        refill(&mut self.shut, sites, f64::INFINITY);
+        refill(&mut self.carried, sites, 0.0);
+        refill(&mut self.at, buckets, NONE);
+        refill(&mut self.home, buckets, NONE);
+        refill(&mut self.place, buckets, 0);
+        self.room.clone_from(&instance.cap);
+        self.list.resize_with(sites.max(self.list.len()), Vec::new);
+        for list in &mut self.list {
+            list.clear();
+        }
+        self.cost_sum = 0.0;
+        self.over_sum = 0.0;
+        self.changed = buckets;
+        self.queues_changed = 0;
+        for queue in 0..instance.queues {
+            if instance.start_site[queue] != NONE {
+                self.seat(instance, queue, instance.start_site[queue]);
+            }
+        }
+        for bucket in 0..buckets {
+            if self.home[bucket] != NONE {
+                self.put(instance, bucket, self.home[bucket]);
+            }
+        }
+        self.legalise(instance);
+    }
+
+    /// Queues on CPUs that they may not use, heaviest first, go where they and their buckets cost
+    /// least, to a site without a queue if there is one. Then buckets without a home, likewise.
+    fn legalise(&mut self, instance: &Instance) {
+        let load_of = |queue: usize| -> f64 {
+            instance.members(queue).iter().map(|bucket| instance.load[*bucket]).sum()
+        };
+        if self.site.contains(&NONE) {
+            let mut barred: Vec<usize> =
+                (0..instance.queues).filter(|queue| self.site[*queue] == NONE).collect();
+            barred.sort_by(|a, b| load_of(*b).total_cmp(&load_of(*a)).then(a.cmp(b)));
+            for queue in barred {
+                let load = load_of(queue) + instance.pin_load[queue];
+                let cost = |site: usize| -> f64 {
+                    let buckets = instance.members(queue).iter();
+                    let far: f64 =
+                        buckets.map(|bucket| instance.cost[bucket * instance.sites + site]).sum();
+                    far + instance.pin_cost[queue * instance.sites + site]
+                        + instance.lambda * (load - self.room[site]).max(0.0)
+                };
+                let best = (0..instance.sites)
+                    .filter(|site| instance.open[*site])
+                    .min_by(|a, b| {
+                        let key = |site: usize| (self.queues_on[site] > 0, cost(site));
+                        let (a, b) = (key(*a), key(*b));
+                        a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
+                    });
+                if let Some(site) = best {
+                    self.seat(instance, queue, site);
+                    for bucket in instance.members(queue) {
+                        self.put(instance, *bucket, site);
+                    }
+                }
+            }
+        }
+        for bucket in 0..instance.buckets {
+            if self.at[bucket] == NONE {
+                let site = self.cheapest(instance, bucket);
+                self.put(instance, bucket, site);
+            }
+        }
+    }
+
+    /// The host that is cheapest for a bucket that is nowhere yet.
+    fn cheapest(&self, instance: &Instance, bucket: usize) -> usize {
+        let row = self.row(instance, bucket);
+        let load = instance.load[bucket];
+        let price = |site: usize| {
+            row[site] + self.shut[site] + instance.lambda * (load - self.room[site]).max(0.0)
+        };
+        (0..instance.sites).min_by(|a, b| price(*a).total_cmp(&price(*b))).unwrap_or(0)
+    }
+
+    /// Objective in the instance's scale, without the rebates for ties and counts.
+    pub(super) fn objective(&self, instance: &Instance) -> f64 {
+        let at_home = (instance.buckets - self.changed) as f64;
+        self.cost_sum + self.rebate * at_home + instance.lambda * self.over_sum
+    }
+
+    /// The same with the rebates: what the search makes small.
+    pub(super) fn searched(&self, instance: &Instance) -> f64 {
+        self.cost_sum + instance.lambda * self.over_sum
+    }
+
+    pub(super) fn row(&self, instance: &Instance, bucket: usize) -> &[f64] {
+        &self.cost[bucket * instance.sites..(bucket + 1) * instance.sites]
+    }
+
+    /// Overload that leaves `site` when `load` does.
+    pub(super) fn relief(&self, instance: &Instance, site: usize, load: f64) -> f64 {
+        (self.carried[site] - instance.cap[site]).clamp(0.0, load)
+    }
+
+    /// Whether `site` carries more than its cap.
+    pub(super) fn overloaded(&self, instance: &Instance, site: usize) -> bool {
+        self.carried[site] > instance.cap[site]
+    }
+
+    /// By how much the number of changed entries grows if `bucket` goes from its place to `to`.
+    pub(super) fn grows(&self, bucket: usize, to: usize) -> isize {
+        isize::from(self.at[bucket] == self.home[bucket]) - isize::from(self.home[bucket] == to)
+    }
+
+    /// Whether `more` entries may still be changed.
+    pub(super) fn may_change(&self, instance: &Instance, more: isize) -> bool {
+        !self.limited || more <= 0 || self.changed.saturating_add_signed(more) <= instance.table_limit
+    }
+
+    fn add_load(&mut self, instance: &Instance, site: usize, load: f64) {
+        let cap = instance.cap[site];
+        let before = (self.carried[site] - cap).max(0.0);
+        self.carried[site] += load;
+        let space = cap - self.carried[site];
+        self.over_sum += (-space).max(0.0) - before;
+        self.room[site] = space.max(0.0);
+    }
+
+    fn put(&mut self, instance: &Instance, bucket: usize, site: usize) {
+        self.at[bucket] = site;
+        self.place[bucket] = self.list[site].len();
+        self.list[site].push(bucket);
+        self.cost_sum += self.cost[bucket * instance.sites + site];
+        self.add_load(instance, site, instance.load[bucket]);
+        if self.home[bucket] == site {
+            self.changed -= 1;
+        }
+    }
+
+    fn take(&mut self, instance: &Instance, bucket: usize) {
+        let site = self.at[bucket];
+        let place = self.place[bucket];
+        self.list[site].swap_remove(place);
+        if let Some(filler) = self.list[site].get(place) {
+            self.place[*filler] = place;
+        }
+        self.cost_sum -= self.cost[bucket * instance.sites + site];
+        self.add_load(instance, site, -instance.load[bucket]);
+        if self.home[bucket] == site {
+            self.changed += 1;
+        }
+    }
+
+    /// Moves a bucket.
+    pub(super) fn shift(&mut self, instance: &Instance, bucket: usize, to: usize) {
+        if self.at[bucket] != to {
+            self.take(instance, bucket);
+            self.put(instance, bucket, to);
+        }
+    }
+
+    fn seat(&mut self, instance: &Instance, queue: usize, site: usize) {
+        self.site[queue] = site;
+        self.queues_on[site] += 1;
+        self.shut[site] = 0.0;
+        self.queues_changed += usize::from(instance.start_site[queue] != site);
+        self.add_load(instance, site, instance.pin_load[queue]);
+        self.cost_sum += instance.pin_cost[queue * instance.sites + site];
+        self.make_home(instance, queue, site, -1.0);
+    }
+
+    /// Gives (`sign` -1) or takes (+1) the rebate at `site` to the buckets that started in `queue`.
+    fn make_home(&mut self, instance: &Instance, queue: usize, site: usize, sign: f64) {
+        let share = 1.0 - instance.share_moved(queue, site);
+        for bucket in instance.members(queue) {
+            let change = sign * (grid(instance.weight[*bucket] * share) + self.rebate);
+            self.cost[bucket * instance.sites + site] += change;
+            self.home[*bucket] = if sign < 0.0 { site } else { NONE };
+            if self.at[*bucket] == site {
+                self.cost_sum += change;
+                self.changed = if sign < 0.0 { self.changed - 1 } else { self.changed + 1 };
+            }
+        }
+    }
+
+    /// Moves a queue's interrupt; buckets stay on their CPUs. The caller sees to it that no bucket
+    /// is left on a site without a queue.
+    pub(super) fn move_queue(&mut self, instance: &Instance, queue: usize, to: usize) {
+        let from = self.site[queue];
+        if from == to {
+            return;
+        }
+        self.make_home(instance, queue, from, 1.0);
+        self.queues_on[from] -= 1;
+        if self.queues_on[from] == 0 {
+            self.shut[from] = f64::INFINITY;
+        }
+        self.queues_changed -= usize::from(instance.start_site[queue] != from);
+        self.add_load(instance, from, -instance.pin_load[queue]);
+        self.cost_sum -= instance.pin_cost[queue * instance.sites + from];
+        self.seat(instance, queue, to);
+    }
+
+    /// Sets the price on changed entries (a rebate for unchanged ones).
+    pub(super) fn set_rebate(&mut self, instance: &Instance, rebate: f64) {
+        let rebate = grid(rebate);
+        let change = rebate - self.rebate;
+        self.rebate = rebate;
+        for (bucket, home) in self.home.iter().enumerate() {
+            if *home != NONE {
+                self.cost[bucket * instance.sites + home] -= change;
+            }
+        }
+        self.cost_sum -= change * (instance.buckets - self.changed) as f64;
+    }
+
+    /// Puts the queues and buckets where `placement` has them.
+    pub(super) fn restore(&mut self, instance: &Instance, placement: &Placement) {
+        for (queue, site) in placement.site.iter().enumerate() {
+            self.move_queue(instance, queue, *site);
+        }
+        for (bucket, site) in placement.at.iter().enumerate() {
+            self.shift(instance, bucket, *site);
+        }
+    }
+}
+
+/// Where queues and buckets are, to come back to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Placement {
+    pub(super) site: Vec<usize>,
+    pub(super) at: Vec<usize>,
+}
+
+impl Placement {
+    pub(super) fn save(&mut self, state: &State) {
+        self.site.clone_from(&state.site);
+        self.at.clone_from(&state.at);
+    }
+}
+
+/// Makes `list` hold `length` times `value`.
+pub(super) fn refill<T: Clone>(list: &mut Vec<T>, length: usize, value: T) {
+    list.clear();
+    list.resize(length, value);
+}
