@@ -28,7 +28,11 @@ impl Hosts {
     /// Tries up to `trials` moves of a queue to a site without one, the most promising first, each
     /// followed by a search; keeps those that help.
     pub(super) fn improve(&mut self, parts: &mut Parts<'_>, trials: u32) {
-        let mut left = trials;
+        /// Cells of the cost table from which on a trial costs too much to try as often.
+        const LARGE: usize = 8192;
+        let cells = (parts.instance.buckets * parts.instance.sites).max(1);
+        let most = u32::try_from(LARGE * 12 / cells).unwrap_or(u32::MAX).max(1);
+        let mut left = trials.min(most.max(trials / 12));
         while left > 0 && self.improve_once(parts, &mut left) {}
     }
 
@@ -60,7 +64,8 @@ impl Hosts {
             if state.queues_on[from] > 0 {
                 parts.search.wake_site(instance, state, from);
             }
-            parts.search.settle(instance, state, 4 * instance.buckets);
+            let near = 8 * instance.buckets / instance.queues.min(instance.sites).max(1);
+            parts.search.settle(instance, state, near.max(32));
             if state.searched(instance) < before - TOLERANCE
                 && Queues::within_limits(instance, state)
             {
@@ -105,8 +110,6 @@ impl Hosts {
             }
             if second.is_finite() {
                 self.loss[at] += second - held;
-            } else {
-                self.loss[at] += 0.0;
             }
         }
         for queue in (0..instance.queues).filter(|queue| !instance.fixed[*queue]) {

@@ -8,6 +8,7 @@
 //! to multiples of 2^-42. Sums of such numbers are exact in a double: a move and its reverse cancel
 //! to the last bit, and the order of additions does not matter.
 
+use super::state::State;
 use super::{NONE, Problem};
 
 /// Rounds to the grid of 2^-42; exact for magnitudes below 2^9.
@@ -85,6 +86,17 @@ impl Instance {
     /// Share of its buckets' weight that `queue` costs at `site`.
     pub(super) fn share_moved(&self, queue: usize, site: usize) -> f64 {
         if self.start_site[queue] == site { 0.0 } else { self.kappa }
+    }
+
+    /// Whether it can make a difference which queue is where: changes have a price or a limit, or
+    /// not every site has a queue, or a queue has load of its own.
+    pub(super) fn queues_matter(&self, state: &State) -> bool {
+        let movable = self.queue_limit > 0 && self.fixed.iter().any(|fixed| !fixed);
+        movable
+            && (state.queues_on.contains(&0)
+                || self.table_limit < self.buckets
+                || self.weight.iter().any(|weight| *weight > TOLERANCE)
+                || self.pin_load.iter().any(|load| *load > 0.0))
     }
 
     /// Takes `problem` over. `tables` and lengths have been checked by the caller.

@@ -2,7 +2,7 @@
 
 use super::instance::{Instance, TOLERANCE};
 use super::queues::{Buckets, Queues};
-use super::search::Search;
+use super::search::{LOOKS, Search};
 use super::state::{Placement, State};
 
 /// The generator SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators,
@@ -45,19 +45,14 @@ impl Kicker<'_> {
         self.best.save(self.state);
         let mut least = self.state.searched(self.instance);
         let slack = 0.002 * least;
-        // Moves of queues matter where changes have a price or a limit, or not every site is a host.
-        let spare = self.state.queues_on.contains(&0);
-        let priced = self.instance.weight.iter().any(|weight| *weight > TOLERANCE)
-            || self.state.limited
-            || self.instance.pin_load.iter().any(|load| *load > 0.0);
-        let movable = self.instance.fixed.iter().any(|fixed| !fixed) && self.instance.queue_limit > 0;
+        let queues_matter = self.instance.queues_matter(self.state);
         for kick in 0..kicks {
             if !keep_going() {
                 break;
             }
             self.search.trail.clear();
             self.queues.trail.clear();
-            let on_queue = movable && (spare || priced) && self.random.below(2) == 0;
+            let on_queue = queues_matter && self.random.below(2) == 0;
             if on_queue {
                 self.kick_queue();
             } else {
@@ -142,7 +137,7 @@ impl Kicker<'_> {
                 self.search.shift(instance, self.state, bucket, home);
             }
         }
-        self.search.passes(instance, self.state, 3, usize::MAX);
+        self.search.passes(instance, self.state, 3, LOOKS * instance.buckets);
         for bucket in 0..instance.buckets {
             self.search.wake(bucket);
         }

@@ -2,6 +2,7 @@
 
 use super::hosts::Parts;
 use super::instance::Instance;
+use super::search::LOOKS;
 use super::state::{Placement, State};
 
 /// Buffers of the limit.
@@ -28,7 +29,7 @@ impl Limiter {
             state.set_rebate(instance, tie + middle);
             parts.prices.seek(instance, state, price_steps);
             parts.prices.construct(instance, state);
-            parts.search.passes(instance, state, 4, 64);
+            parts.search.passes(instance, state, 4, LOOKS / 2 * instance.buckets);
             if state.changed > instance.table_limit {
                 low = middle;
             } else {
@@ -68,7 +69,7 @@ impl Limiter {
             }
         }
         state.limited = true;
-        parts.search.passes(instance, state, 6, 128);
+        parts.search.passes(instance, state, 6, LOOKS * instance.buckets);
         let objective = state.objective(instance);
         if objective < *least {
             *least = objective;

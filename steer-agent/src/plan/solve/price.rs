@@ -2,7 +2,7 @@
 
 use super::NONE;
 use super::instance::Instance;
-use super::state::{State, refill};
+use super::state::{State, refill, smaller};
 
 /// Cheapest hosts that are kept for each bucket while prices are sought.
 const KEPT: usize = 8;
@@ -108,29 +108,38 @@ impl Prices {
     /// The cheapest hosts of each bucket. Equals are taken from a place that depends on the
     /// bucket, or all buckets that do not care would keep the same few.
     fn keep_cheapest(&mut self, instance: &Instance, state: &State) {
-        let hosts = self.hosts.len();
-        self.kept = hosts.min(KEPT);
+        const BLOCK: usize = 8;
+        let sites_in_all = instance.sites;
+        self.kept = self.hosts.len().min(KEPT);
         let kept = self.kept;
         refill(&mut self.kept_site, instance.buckets * kept, 0);
         refill(&mut self.kept_cost, instance.buckets * kept, f64::INFINITY);
         for bucket in 0..instance.buckets {
             let row = state.row(instance, bucket);
-            let sites = &mut self.kept_site[bucket * kept..(bucket + 1) * kept];
+            let kept_sites = &mut self.kept_site[bucket * kept..(bucket + 1) * kept];
             let costs = &mut self.kept_cost[bucket * kept..(bucket + 1) * kept];
-            let offset = bucket % hosts;
+            let offset = bucket % sites_in_all;
             let mut worst = f64::INFINITY;
-            for site in self.hosts[offset..].iter().chain(&self.hosts[..offset]) {
-                let cost = row[*site];
-                if cost < worst {
-                    let mut place = kept - 1;
-                    while place > 0 && costs[place - 1] > cost {
-                        costs[place] = costs[place - 1];
-                        sites[place] = sites[place - 1];
-                        place -= 1;
+            for (first, part) in [(offset, &row[offset..]), (0, &row[..offset])] {
+                for (block, cells) in part.chunks(BLOCK).enumerate() {
+                    // Most blocks hold nothing cheap enough, which is quickly seen.
+                    if cells.iter().copied().fold(f64::INFINITY, smaller) >= worst {
+                        continue;
                     }
-                    costs[place] = cost;
-                    sites[place] = *site;
-                    worst = costs[kept - 1];
+                    for (cell, site) in cells.iter().zip(first + block * BLOCK..) {
+                        let cost = cell + state.shut[site];
+                        if cost < worst {
+                            let mut place = kept - 1;
+                            while place > 0 && costs[place - 1] > cost {
+                                costs[place] = costs[place - 1];
+                                kept_sites[place] = kept_sites[place - 1];
+                                place -= 1;
+                            }
+                            costs[place] = cost;
+                            kept_sites[place] = site;
+                            worst = costs[kept - 1];
+                        }
+                    }
                 }
             }
         }

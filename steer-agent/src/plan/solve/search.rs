@@ -2,10 +2,13 @@
 
 use super::NONE;
 use super::instance::{Instance, TOLERANCE};
-use super::state::{State, refill};
+use super::state::{State, refill, smaller};
 
 /// How many dearer-than-wished hosts are tried as the other side of a swap or ejection.
 const WISHES: usize = 6;
+
+/// Looks for each bucket in a search that is to end soon.
+pub(super) const LOOKS: usize = 40;
 
 /// Buffers of the search.
 #[derive(Debug, Default)]
@@ -14,6 +17,7 @@ pub(super) struct Search {
     pending: Vec<usize>,
     waiting: Vec<bool>,
     order: Vec<(f64, usize)>,
+    scratch: Vec<f64>,
     /// Every shift since the last [`Search::forget`], as bucket and site left.
     pub(super) trail: Vec<(usize, usize)>,
 }
@@ -37,13 +41,14 @@ impl Move {
 
 impl Search {
     /// Passes over all buckets that could be better off, worst first, until nothing improves.
-    /// `ejections` bounds the costliest kind of move.
+    /// `looks` bounds the pairs of buckets that are weighed against each other; when it is used up
+    /// buckets still move alone.
     pub(super) fn passes(
         &mut self,
         instance: &Instance,
         state: &mut State,
         passes: usize,
-        mut ejections: usize,
+        mut looks: usize,
     ) {
         for _ in 0..passes {
             self.order.clear();
@@ -57,7 +62,7 @@ impl Search {
             let mut improved = false;
             for index in 0..self.order.len() {
                 let bucket = self.order[index].1;
-                improved |= self.improve(instance, state, bucket, &mut ejections);
+                improved |= self.improve(instance, state, bucket, &mut looks);
             }
             if !improved {
                 break;
@@ -78,6 +83,7 @@ impl Search {
         self.pending.clear();
         self.trail.clear();
         refill(&mut self.waiting, instance.buckets, false);
+        refill(&mut self.scratch, instance.sites, 0.0);
     }
 
     /// Wakes the buckets that a change on `site` may concern: those on it, and those that wish to be.
@@ -92,9 +98,9 @@ impl Search {
     }
 
     /// Improves the woken buckets, and those that each improvement wakes, until none is left or
-    /// `steps` buckets have been looked at.
+    /// `steps` buckets have been tried.
     pub(super) fn settle(&mut self, instance: &Instance, state: &mut State, mut steps: usize) {
-        let mut ejections = usize::MAX;
+        let mut looks = steps.saturating_mul(LOOKS);
         let mut next = 0;
         while next < self.pending.len() {
             let bucket = self.pending[next];
@@ -105,7 +111,7 @@ impl Search {
             }
             steps -= 1;
             let before = self.trail.len();
-            if self.improve(instance, state, bucket, &mut ejections) {
+            if self.improve(instance, state, bucket, &mut looks) {
                 for index in before..self.trail.len() {
                     let (moved, left) = self.trail[index];
                     self.wake_site(instance, state, left);
@@ -137,21 +143,27 @@ impl Search {
         instance: &Instance,
         state: &mut State,
         bucket: usize,
-        ejections: &mut usize,
+        looks: &mut usize,
     ) -> bool {
-        let mut best = best_shift(instance, state, bucket);
-        if best.delta >= -TOLERANCE {
+        if regret(instance, state, bucket) <= TOLERANCE {
+            return false;
+        }
+        let mut best = best_shift(instance, state, bucket, &mut self.scratch);
+        if best.delta >= -TOLERANCE && *looks > 0 {
             let wishes = Wishes::of(instance, state, bucket);
             if wishes.count == 0 {
                 return false;
             }
+            let sites = &wishes.site[..wishes.count];
+            let rivals: usize = sites.iter().map(|site| state.list[*site].len()).sum();
+            *looks = looks.saturating_sub(rivals);
             best_swap(instance, state, bucket, &wishes, &mut best);
             if state.limited {
                 best_trade(instance, state, bucket, &wishes, &mut best);
             }
-            if best.delta >= -TOLERANCE && *ejections > 0 {
-                *ejections -= 1;
-                best_ejection(instance, state, bucket, &wishes, &mut best);
+            if best.delta >= -TOLERANCE && *looks > 0 {
+                *looks = looks.saturating_sub(rivals * instance.sites.div_ceil(16));
+                best_ejection(instance, state, bucket, &wishes, &mut best, &mut self.scratch);
             }
         }
         if best.delta >= -TOLERANCE {
@@ -166,19 +178,10 @@ impl Search {
     }
 }
 
-/// What the bucket could save where it would like to be if there were room, its share in the
-/// overload of its own site included.
+/// At least what the bucket could save where it would like to be if there were room, its share in
+/// the overload of its own site included.
 fn regret(instance: &Instance, state: &State, bucket: usize) -> f64 {
-    let row = state.row(instance, bucket);
-    let mut least = f64::INFINITY;
-    for (cost, shut) in row.iter().zip(&state.shut) {
-        let cost = cost + shut;
-        if cost < least {
-            least = cost;
-        }
-    }
-    let at = state.at[bucket];
-    row[at] - least + instance.lambda * state.relief(instance, at, instance.load[bucket])
+    held(instance, state, bucket) - state.least[bucket]
 }
 
 /// The host for `bucket` that makes the objective least, `from` its own excluded.
@@ -187,35 +190,64 @@ fn best_host(
     state: &State,
     bucket: usize,
     from: [usize; 2],
-    most: isize,
+    more: isize,
+    prices: &mut [f64],
 ) -> (f64, usize) {
     let row = state.row(instance, bucket);
     let load = instance.load[bucket];
-    let mut best = (f64::INFINITY, NONE);
-    for site in 0..instance.sites {
-        let over = (load - state.room[site]).max(0.0);
-        let price = row[site] + state.shut[site] + instance.lambda * over;
-        if price < best.0
-            && site != from[0]
-            && site != from[1]
-            && (!state.limited || state.may_change(instance, state.grows(bucket, site) + most))
-        {
-            best = (price, site);
+    if state.limited {
+        let mut best = (f64::INFINITY, NONE);
+        for site in 0..instance.sites {
+            let over = (load - state.room[site]).max(0.0);
+            let price = row[site] + state.shut[site] + instance.lambda * over;
+            if price < best.0
+                && !from.contains(&site)
+                && state.may_change(instance, state.grows(bucket, site) + more)
+            {
+                best = (price, site);
+            }
+        }
+        return best;
+    }
+    // All prices first, then the least of them: two loops that the compiler can vectorise.
+    let sites = row.iter().zip(&state.room).zip(&state.shut);
+    for (price, ((cost, room), shut)) in prices.iter_mut().zip(sites) {
+        let short = load - room;
+        *price = cost + shut + instance.lambda * if short > 0.0 { short } else { 0.0 };
+    }
+    for site in from {
+        if let Some(price) = prices.get_mut(site) {
+            *price = f64::INFINITY;
         }
     }
-    best
+    let least = least_of(prices);
+    match prices.iter().position(|price| *price == least) {
+        Some(site) if least < f64::INFINITY => (least, site),
+        _ => (f64::INFINITY, NONE),
+    }
+}
+
+/// The least of `values`, in four strands.
+fn least_of(values: &[f64]) -> f64 {
+    let mut strands = [f64::INFINITY; 4];
+    let (blocks, rest) = values.as_chunks::<4>();
+    for block in blocks {
+        for (strand, value) in strands.iter_mut().zip(block) {
+            *strand = smaller(*strand, *value);
+        }
+    }
+    strands.iter().chain(rest).copied().fold(f64::INFINITY, smaller)
 }
 
 /// What `bucket` costs where it is, its part in the overload included.
 fn held(instance: &Instance, state: &State, bucket: usize) -> f64 {
-    let at = state.at[bucket];
-    state.cost[bucket * instance.sites + at]
-        + instance.lambda * state.relief(instance, at, instance.load[bucket])
+    let over = state.relief(instance, state.at[bucket], instance.load[bucket]);
+    state.here[bucket] + instance.lambda * over
 }
 
-fn best_shift(instance: &Instance, state: &State, bucket: usize) -> Move {
+fn best_shift(instance: &Instance, state: &State, bucket: usize, prices: &mut [f64]) -> Move {
     let mut best = Move::NONE;
-    let (price, site) = best_host(instance, state, bucket, [state.at[bucket], NONE], 0);
+    let (price, site) = best_host(instance, state, bucket, [state.at[bucket], NONE], 0, prices);
     if site != NONE {
         best.better(price - held(instance, state, bucket), (bucket, site), (NONE, NONE));
     }
@@ -274,14 +306,13 @@ fn best_swap(instance: &Instance, state: &State, bucket: usize, wishes: &Wishes,
         let gain = own[*site] - own[from];
         for other in &state.list[*site] {
             let change = load - instance.load[*other];
-            let row = state.row(instance, *other);
-            let delta = gain + row[from] - row[*site];
-            if delta >= best.delta && change == 0.0 {
-                continue;
-            }
             let over = over_change(instance, state, *site, change)
                 + over_change(instance, state, from, -change);
-            let delta = delta + instance.lambda * over;
+            let sure = gain + instance.lambda * over - state.here[*other];
+            if sure + state.least[*other] >= best.delta {
+                continue;
+            }
+            let delta = sure + state.cost[other * instance.sites + from];
             if delta < best.delta
                 && (!state.limited
                     || state.may_change(
@@ -302,6 +333,7 @@ fn best_ejection(
     bucket: usize,
     wishes: &Wishes,
     best: &mut Move,
+    prices: &mut [f64],
 ) {
     let from = state.at[bucket];
     let load = instance.load[bucket];
@@ -313,9 +345,11 @@ fn best_ejection(
         for other in &state.list[*site] {
             let weight = instance.load[*other];
             let over = instance.lambda * over_change(instance, state, *site, load - weight);
-            let row = state.row(instance, *other);
-            let sure = gain + over - row[*site];
-            let (price, third) = best_host(instance, state, *other, [*site, from], more);
+            let sure = gain + over - state.here[*other];
+            if sure + state.least[*other] >= best.delta {
+                continue;
+            }
+            let (price, third) = best_host(instance, state, *other, [*site, from], more, prices);
             if third != NONE && sure + price < best.delta {
                 best.better(sure + price, (bucket, *site), (*other, third));
             }

@@ -9,7 +9,7 @@ use super::limit::Limiter;
 use super::price::Prices;
 use super::problem::{Budget, Problem, Solution};
 use super::queues::Queues;
-use super::search::Search;
+use super::search::{LOOKS, Search};
 use super::state::{Placement, State, refill};
 
 /// Memory of the solver, to be used again: a problem no larger than one before it needs none.
@@ -112,7 +112,7 @@ impl Workspace {
     ) {
         let instance = &self.instance;
         if budget.price_steps == 0 {
-            self.search.passes(instance, &mut self.state, 8, 128);
+            self.search.passes(instance, &mut self.state, 8, LOOKS * instance.buckets);
         } else {
             self.construct(budget);
         }
@@ -127,7 +127,7 @@ impl Workspace {
             if !parts.queues.refit(parts.instance, parts.state, parts.search) {
                 break;
             }
-            parts.search.passes(parts.instance, parts.state, 4, 64);
+            parts.search.passes(parts.instance, parts.state, 4, LOOKS / 2 * parts.instance.buckets);
         }
         self.hosts.improve(&mut parts, budget.host_trials);
         if parts.state.changed > parts.instance.table_limit {
@@ -153,14 +153,20 @@ impl Workspace {
     /// start is kept.
     fn construct(&mut self, budget: &Budget) {
         let instance = &self.instance;
-        let worth = relaxed(instance, &self.state);
-        self.queues.improve_whole(instance, &mut self.state, &mut self.search);
-        if relaxed(instance, &self.state) > worth - 1e-3 * worth.abs() {
-            self.state.restore(instance, &self.start);
+        if instance.queues_matter(&self.state) {
+            let worth = self.state.relaxed();
+            self.queues.improve_whole(instance, &mut self.state, &mut self.search);
+            if self.state.queues_changed > 0 {
+                self.state.sharpen(instance);
+                if self.state.relaxed() > worth - 1e-3 * worth.abs() {
+                    self.state.restore(instance, &self.start);
+                    self.state.sharpen(instance);
+                }
+            }
         }
         self.prices.seek(instance, &self.state, budget.price_steps);
         self.prices.construct(instance, &mut self.state);
-        self.search.passes(instance, &mut self.state, 8, 128);
+        self.search.passes(instance, &mut self.state, 8, LOOKS * instance.buckets);
     }
 
     fn read_out(&mut self, problem: &Problem, solution: &mut Solution) {
@@ -192,21 +198,4 @@ impl Workspace {
         solution.cost = problem.cost(&solution.table, &solution.affinity);
         solution.bound = None;
     }
-}
-
-/// What the buckets would cost if each had its cheapest host, loads aside.
-fn relaxed(instance: &Instance, state: &State) -> f64 {
-    (0..instance.buckets)
-        .map(|bucket| {
-            let row = state.row(instance, bucket);
-            let mut least = f64::INFINITY;
-            for (cost, shut) in row.iter().zip(&state.shut) {
-                let cost = cost + shut;
-                if cost < least {
-                    least = cost;
-                }
-            }
-            least
-        })
-        .sum()
 }

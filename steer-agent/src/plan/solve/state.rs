@@ -19,6 +19,10 @@ pub(super) struct State {
     pub(super) at: Vec<usize>,
     /// Site of the bucket's starting queue: there it need not change its table entry.
     pub(super) home: Vec<usize>,
+    /// Cost of each bucket where it is.
+    pub(super) here: Vec<f64>,
+    /// At most what each bucket costs on its cheapest host; see [`State::sharpen`].
+    pub(super) least: Vec<f64>,
     /// Load of each site.
     pub(super) carried: Vec<f64>,
     /// What each site takes before it is overloaded, never below zero.
@@ -36,8 +40,10 @@ pub(super) struct State {
     pub(super) queues_changed: usize,
     /// Extra rebate for a bucket at home: a tie-break, and the price on changed entries.
     rebate: f64,
-    /// Which placement is in force for comparisons: whether limits bind moves.
+    /// Whether the limit on changed entries binds moves.
     pub(super) limited: bool,
+    /// Whether `least` is in use yet.
+    ready: bool,
 }
 
 impl State {
@@ -48,6 +54,7 @@ impl State {
         self.cost.clone_from(&instance.cost);
         self.rebate = grid(rebate);
         self.limited = false;
+        self.ready = false;
         self.site.clear();
         self.site.resize(instance.queues, NONE);
         refill(&mut self.queues_on, sites, 0);
@@ -56,6 +63,8 @@ impl State {
         refill(&mut self.at, buckets, NONE);
         refill(&mut self.home, buckets, NONE);
         refill(&mut self.place, buckets, 0);
+        refill(&mut self.here, buckets, 0.0);
+        refill(&mut self.least, buckets, f64::INFINITY);
         self.room.clone_from(&instance.cap);
         self.list.resize_with(sites.max(self.list.len()), Vec::new);
         for list in &mut self.list {
@@ -76,6 +85,28 @@ impl State {
             }
         }
         self.legalise(instance);
+        self.sharpen(instance);
+        self.ready = true;
+    }
+
+    /// Makes `least` exact. Moves of queues keep it valid, but leave it too low.
+    pub(super) fn sharpen(&mut self, instance: &Instance) {
+        let rows = self.cost.chunks_exact(instance.sites);
+        if self.queues_on.contains(&0) {
+            for (row, least) in rows.zip(&mut self.least) {
+                let open = row.iter().zip(&self.shut).map(|(cost, shut)| cost + shut);
+                *least = open.fold(f64::INFINITY, smaller);
+            }
+        } else {
+            for (row, least) in rows.zip(&mut self.least) {
+                *least = row.iter().copied().fold(f64::INFINITY, smaller);
+            }
+        }
+    }
+
+    /// What the buckets would cost if each had its cheapest host, loads aside.
+    pub(super) fn relaxed(&self) -> f64 {
+        self.least.iter().sum()
     }
 
     /// Queues on CPUs that they may not use, heaviest first, go where they and their buckets cost
@@ -178,7 +209,8 @@ impl State {
         self.at[bucket] = site;
         self.place[bucket] = self.list[site].len();
         self.list[site].push(bucket);
-        self.cost_sum += self.cost[bucket * instance.sites + site];
+        self.here[bucket] = self.cost[bucket * instance.sites + site];
+        self.cost_sum += self.here[bucket];
         self.add_load(instance, site, instance.load[bucket]);
         if self.home[bucket] == site {
             self.changed -= 1;
@@ -192,7 +224,7 @@ impl State {
         if let Some(filler) = self.list[site].get(place) {
             self.place[*filler] = place;
         }
-        self.cost_sum -= self.cost[bucket * instance.sites + site];
+        self.cost_sum -= self.here[bucket];
         self.add_load(instance, site, -instance.load[bucket]);
         if self.home[bucket] == site {
             self.changed += 1;
@@ -210,7 +242,15 @@ impl State {
     fn seat(&mut self, instance: &Instance, queue: usize, site: usize) {
         self.site[queue] = site;
         self.queues_on[site] += 1;
-        self.shut[site] = 0.0;
+        if self.queues_on[site] == 1 {
+            self.shut[site] = 0.0;
+            if self.ready {
+                let column = self.cost.iter().skip(site).step_by(instance.sites);
+                for (cost, least) in column.zip(&mut self.least) {
+                    *least = least.min(*cost);
+                }
+            }
+        }
         self.queues_changed += usize::from(instance.start_site[queue] != site);
         self.add_load(instance, site, instance.pin_load[queue]);
         self.cost_sum += instance.pin_cost[queue * instance.sites + site];
@@ -222,9 +262,12 @@ impl State {
         let share = 1.0 - instance.share_moved(queue, site);
         for bucket in instance.members(queue) {
             let change = sign * (grid(instance.weight[*bucket] * share) + self.rebate);
-            self.cost[bucket * instance.sites + site] += change;
+            let cost = &mut self.cost[bucket * instance.sites + site];
+            *cost += change;
+            self.least[*bucket] = self.least[*bucket].min(*cost);
             self.home[*bucket] = if sign < 0.0 { site } else { NONE };
             if self.at[*bucket] == site {
+                self.here[*bucket] += change;
                 self.cost_sum += change;
                 self.changed = if sign < 0.0 { self.changed - 1 } else { self.changed + 1 };
             }
@@ -257,8 +300,12 @@ impl State {
         for (bucket, home) in self.home.iter().enumerate() {
             if *home != NONE {
                 self.cost[bucket * instance.sites + home] -= change;
+                if self.at[bucket] == *home {
+                    self.here[bucket] -= change;
+                }
             }
         }
+        self.sharpen(instance);
         self.cost_sum -= change * (instance.buckets - self.changed) as f64;
     }
 
@@ -291,4 +338,9 @@ impl Placement {
 pub(super) fn refill<T: Clone>(list: &mut Vec<T>, length: usize, value: T) {
     list.clear();
     list.resize(length, value);
+}
+
+/// The smaller of two numbers that are known not to be NaN: unlike [`f64::min`], one instruction.
+pub(super) fn smaller(a: f64, b: f64) -> f64 {
+    if b < a { b } else { a }
 }
