@@ -21,6 +21,9 @@ pub(super) fn grid(value: f64) -> f64 {
 /// Differences below this count as none: 64 steps of the grid, 1.5e-11 of the whole.
 pub(super) const TOLERANCE: f64 = 1.0 / (1u64 << 36) as f64;
 
+/// Totals below this are taken for zero: their inverse would not be a number.
+const LEAST: f64 = 1e-290;
+
 /// What does not change while one problem is solved.
 #[derive(Debug, Default)]
 pub(super) struct Instance {
@@ -106,10 +109,10 @@ impl Instance {
         self.buckets = problem.buckets();
         self.queues = problem.queues();
         self.choose_sites(problem);
-        let per_load = if total_load > 0.0 { 1.0 / total_load } else { 1.0 };
+        let per_load = if total_load > LEAST { 1.0 / total_load } else { 1.0 };
         let per_cost = self.cost_scale(problem, total_load);
 
-        self.lambda = if total_load > 0.0 {
+        self.lambda = if total_load > LEAST {
             problem.lambda_load * total_load * per_cost
         } else {
             0.0
@@ -123,7 +126,7 @@ impl Instance {
         self.load.clear();
         self.load.extend(problem.load.iter().map(|load| grid(load * per_load).min(largest)));
         let above: f64 = problem.load.iter().map(|load| (load * per_load - largest).max(0.0)).sum();
-        self.constant = if total_load > 0.0 { problem.lambda_load * above * total_load } else { 0.0 };
+        self.constant = if total_load > LEAST { problem.lambda_load * above * total_load } else { 0.0 };
         self.weight.clear();
         self.weight.extend(problem.load.iter().enumerate().map(|(bucket, load)| {
             grid(problem.lambda_move * load * problem.move_factor(bucket) * per_cost)
@@ -197,7 +200,7 @@ impl Instance {
         let most_factor = problem.move_factor.iter().copied().fold(1.0, f64::max);
         let bound = consumed * problem.distance.largest()
             + total_load * (dearest + problem.lambda_move * most_factor * problem.kappa.max(1.0));
-        if bound > 0.0 { 1.0 / bound } else { 1.0 }
+        if bound > LEAST { 1.0 / bound } else { 1.0 }
     }
 
     fn take_start(&mut self, problem: &Problem) {

@@ -39,12 +39,17 @@ pub(super) struct Kicker<'a> {
 impl Kicker<'_> {
     /// Up to `kicks` kicks while `keep_going`; ends at the best placement seen.
     pub(super) fn run(&mut self, kicks: u32, keep_going: &mut dyn FnMut() -> bool) {
+        /// Kicks after which the lower bounds of the buckets are made exact again.
+        const SHARPEN: u32 = 32;
+        /// Kicks from one return to the best placement to the next.
+        const PERIOD: u32 = 400;
         if self.instance.sites < 2 && self.instance.queues < 2 {
             return;
         }
         self.best.save(self.state);
         let mut least = self.state.searched(self.instance);
         let slack = 0.002 * least;
+        let period = kicks.clamp(1, PERIOD);
         let queues_matter = self.instance.queues_matter(self.state);
         for kick in 0..kicks {
             if !keep_going() {
@@ -64,7 +69,16 @@ impl Kicker<'_> {
             let steps = 40 + self.instance.buckets;
             self.search.settle(self.instance, self.state, steps);
             let now = self.state.searched(self.instance);
-            let cooling = f64::from(kicks - kick) / f64::from(kicks);
+            // Worse is accepted at first, then less and less; then again from the best.
+            let turn = kick % period;
+            if kick % SHARPEN == 0 && queues_matter {
+                self.state.sharpen(self.instance);
+            }
+            if turn == 0 && kick > 0 {
+                self.state.restore(self.instance, self.best);
+                continue;
+            }
+            let cooling = f64::from(period - turn) / f64::from(period);
             let bar = least + slack * cooling * cooling;
             if !Queues::within_limits(self.instance, self.state) || now > bar + TOLERANCE {
                 self.search.take_back(self.instance, self.state, 0);

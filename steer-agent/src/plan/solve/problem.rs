@@ -1,7 +1,6 @@
 //! What the solver is given and what it gives back.
 
 use super::distance::Distances;
-use super::NONE;
 
 /// Sparse rows of rates by CPU, all rows in one piece.
 #[derive(Clone, Debug, PartialEq)]
@@ -235,19 +234,30 @@ pub struct Budget {
     pub kicks: u32,
     /// How often the plan is planned again from where it leads, to see that nothing more is gained.
     pub settle: u32,
-    /// Steps towards a lower bound; with none there is none.
-    pub bound_steps: u32,
 }
 
 impl Budget {
     /// For a period of the daemon: cold start and large changes.
     pub const QUICK: Self =
-        Self { price_steps: 25, rounds: 1, host_trials: 12, kicks: 0, settle: 0, bound_steps: 0 };
+        Self { price_steps: 25, rounds: 1, host_trials: 12, kicks: 0, settle: 0 };
     /// For a period in which little changed: search from where things are.
     pub const INCREMENTAL: Self = Self { price_steps: 0, ..Self::QUICK };
-    /// For a plan that people wait for.
+    /// For a plan of moderate size that somebody waits for.
     pub const THOROUGH: Self =
-        Self { price_steps: 60, rounds: 2, host_trials: 24, kicks: 400, settle: 3, bound_steps: 300 };
+        Self { price_steps: 60, rounds: 2, host_trials: 24, kicks: 400, settle: 3 };
+    /// Steps after which a bound hardly improves.
+    pub const BOUND_STEPS: u32 = 300;
+
+    /// [`Budget::THOROUGH`] with fewer kicks where each takes longer, so that no size waits for
+    /// more than a fraction of a second.
+    #[must_use]
+    pub fn thorough(buckets: usize, sites: usize) -> Self {
+        /// Cells of the cost table up to which all kicks are made.
+        const MODERATE: usize = 4096;
+        let cells = buckets.saturating_mul(sites).max(MODERATE);
+        let kicks = Self::THOROUGH.kicks as usize * MODERATE / cells;
+        Self { kicks: u32::try_from(kicks).unwrap_or(0).max(4), ..Self::THOROUGH }
+    }
 }
 
 /// A plan.
@@ -269,9 +279,4 @@ impl Solution {
     pub fn changes(&self, problem: &Problem) -> bool {
         self.table != problem.table || self.affinity != problem.affinity
     }
-}
-
-/// Looks CPUs up that may be absent.
-pub(super) fn known(cpu: usize) -> Option<usize> {
-    (cpu != NONE).then_some(cpu)
 }

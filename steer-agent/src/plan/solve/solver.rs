@@ -42,8 +42,8 @@ impl Workspace {
     ) -> Solution {
         let mut solution = Solution::default();
         self.solve_once(problem, budget, seed, keep_going, &mut solution);
-        let free = problem.max_table_changes.is_none() && problem.max_affinity_changes.is_none();
-        if free && budget.settle > 0 && solution.changes(problem) {
+        let unlimited = problem.max_table_changes.is_none() && problem.max_affinity_changes.is_none();
+        if unlimited && budget.settle > 0 && solution.changes(problem) {
             let mut next = problem.clone();
             let mut again = Solution::default();
             for _ in 0..budget.settle {
@@ -61,11 +61,13 @@ impl Workspace {
                 solution.clone_from(&again);
             }
         }
-        solution.bound = self.bound(problem, &solution, budget.bound_steps);
         solution
     }
 
-    fn bound(&mut self, problem: &Problem, solution: &Solution, steps: u32) -> Option<f64> {
+    /// What no legal plan for `problem` falls below (see [`Solution::bound`]), from `steps` steps;
+    /// `solution` is any plan for it.
+    #[must_use]
+    pub fn bound(&mut self, problem: &Problem, solution: &Solution, steps: u32) -> Option<f64> {
         if steps == 0 {
             return None;
         }
