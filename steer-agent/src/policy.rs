@@ -16,8 +16,19 @@ pub struct Policy {
     /// Softirq time that a CPU may take before `load_slack` binds, as a share of the CPU. Above
     /// it ksoftirqd sets in and drives the consumer away; below it balance helps nobody.
     pub softirq_cap: f64,
-    /// Least share of a bucket's consumption that must become aligned for the bucket to move.
+    /// Where interrupts are to be, relative to consumers.
+    pub placement: Placement,
+    /// Least share of the present cost that a plan must save, unless it cures an overload.
     pub least_gain: f64,
+    /// Price of moving a bucket to another queue, in cache-line transfers inside a last-level cache
+    /// per consumption: caches grow cold and packets may be reordered.
+    pub move_price: f64,
+    /// Share of `move_price` where the queue's interrupt moves and the bucket stays in its queue.
+    pub irq_move_share: f64,
+    /// Cost of a packet on a node other than the NIC's, in the same unit.
+    pub nic_distance: f64,
+    /// Where the planner's random numbers start: the same seed gives the same plan.
+    pub seed: u64,
     /// Least consumptions in the window before anything is decided.
     pub least_samples: u64,
     /// Most buckets moved in a period after the first plan, as a divisor of the table's size.
@@ -26,13 +37,35 @@ pub struct Policy {
     pub most_irq_moves: usize,
 }
 
+/// Where interrupts are to be, relative to consumers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Placement {
+    /// On the consumer's own CPU.
+    #[default]
+    SameCore,
+    /// On the other hardware thread of the consumer's core.
+    SmtSibling,
+    /// Anywhere under the consumer's last-level cache.
+    SameLlc,
+    /// Anywhere on the consumer's node.
+    SameNode,
+    /// Near the consumer, but on cores that consume nothing.
+    Dedicated,
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Self {
             allowed_cpus: None,
             load_slack: 0.5,
             softirq_cap: 0.35,
-            least_gain: 0.1,
+            placement: Placement::SameCore,
+            least_gain: 0.005,
+            move_price: 0.2,
+            irq_move_share: 0.5,
+            nic_distance: 0.1,
+            seed: 1,
             least_samples: 100,
             moves_divisor: 32,
             most_irq_moves: 4,

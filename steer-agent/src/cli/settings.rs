@@ -92,6 +92,9 @@ fn parse(text: &str, path: &Path) -> anyhow::Result<ConfigFile> {
         ("load_slack", policy.load_slack),
         ("softirq_cap", policy.softirq_cap),
         ("least_gain", policy.least_gain),
+        ("move_price", policy.move_price),
+        ("irq_move_share", policy.irq_move_share),
+        ("nic_distance", policy.nic_distance),
     ] {
         if !value.is_finite() || value < 0.0 {
             bail!("in {}: `policy.{name}` is {value}, expected zero or more", path.display());

@@ -7,11 +7,13 @@
 //! take.
 //!
 //! # Method
-//! 1. [`affinity`]: every CPU that consumes gets a queue of its own, heaviest consumer first; a queue
-//!    that already sits on such a CPU stays.
-//! 2. [`table`]: every bucket goes to the queue on the CPU that consumes most of it, heaviest gain
-//!    first, as long as that CPU stays within its load.
+//! 1. [`setting`] turns the world into numbers: distances by the placement policy, how much each
+//!    CPU may carry, what may be moved and how much of it in one period.
+//! 2. [`solve`] finds the table and the affinities of least cost; its own text says how and what it
+//!    guarantees. What it finds is kept if it saves a share of the present cost that is worth the
+//!    writes, or cures an overload.
 //! 3. XPS follows: the TX queue with a queue's number is given the queue's CPU.
+//! 4. [`explain`] says what was left undone, and why.
 //!
 //! # Guarantees
 //! Each has a test of the same name in `tests.rs`.
@@ -20,6 +22,7 @@
 //! - `a_plan_undone_is_where_it_began`
 //! - `no_move_without_gain`
 //! - `load_is_never_pushed_above_the_cap`
+//! - `whole_buckets_are_not_paid_for_with_overload`
 //! - `an_unverified_table_is_not_touched`
 //! - `only_allowed_cpus_are_given_interrupts`
 //! - `the_same_world_gives_the_same_plan`
@@ -27,16 +30,21 @@
 //!
 //! Pure: no I/O, no clock, no randomness.
 
-mod affinity;
+mod explain;
+pub mod problem;
+mod setting;
+pub mod solve;
 mod step;
-mod table;
 #[cfg(test)]
 mod tests;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{CpuId, MappingVerdict, NicWorld, QueueId, Topology};
+use crate::model::{CpuId, MappingVerdict, NicWorld, Topology};
 use crate::policy::Policy;
+
+use setting::Setting;
+use solve::{Budget, Solution, Workspace};
 
 pub use step::{Change, Step, Target, Value};
 
@@ -124,16 +132,38 @@ pub fn plan(
         return plan;
     }
 
-    let problem =
-        Problem { world, topology, softirq_share, policy, table: &rss.table, demand, load };
-    let best = problem.solve(Pace::First);
-    plan.achievable = problem.share(&best.table, &best.cpus);
-    let chosen = match pace {
-        Pace::First => best,
-        Pace::Steady => problem.solve(Pace::Steady),
+    let setting =
+        Setting { world, topology, softirq_share, policy, table: &rss.table, demand, load };
+    let indices = setting.indices();
+    // What is possible is not what is worth the moves: that has no limits, and moves are free.
+    let (Some(free), Some(problem)) = (
+        setting.problem(&indices, Pace::First, 0.0),
+        setting.problem(&indices, pace, policy.move_price),
+    ) else {
+        plan.reasons.push("no CPU may be given interrupts".to_owned());
+        return plan;
     };
-    plan.share_planned = problem.share(&chosen.table, &chosen.cpus);
-    plan.reasons = chosen.reasons;
+    let mut workspace = Workspace::default();
+    let mut solved = |problem: &solve::Problem, budget: &Budget| {
+        workspace.solve(problem, budget, policy.seed, &mut || true)
+    };
+    let best = solved(&free, &Budget::QUICK);
+    plan.achievable = setting.share(&setting.arrangement(&indices, &best));
+    let budget = Budget::thorough(problem.buckets(), problem.allowed.len());
+    let solution = match pace {
+        Pace::First => solved(&problem, &budget),
+        Pace::Steady => solved(&problem, &Budget { kicks: budget.kicks / 8, ..budget }),
+    };
+    let chosen = if is_worth_it(&problem, &solution, policy) {
+        setting.arrangement(&indices, &solution)
+    } else {
+        setting.present()
+    };
+    plan.share_planned = setting.share(&chosen);
+    if plan.achievable < plan.share_planned {
+        plan.achievable = plan.share_planned;
+    }
+    plan.reasons = explain::reasons(&setting, &indices, &problem, &chosen, pace);
     plan.steps = step::steps(world, &rss.table, &chosen.table, &chosen.cpus);
     if plan.steps.is_empty() && plan.reasons.is_empty() {
         plan.reasons.push("every bucket is with the consumer that it can be with".to_owned());
@@ -141,64 +171,13 @@ pub fn plan(
     plan
 }
 
-/// What the two halves of the method work on.
-struct Problem<'a> {
-    world: &'a NicWorld,
-    topology: &'a Topology,
-    softirq_share: Option<&'a [(CpuId, f64)]>,
-    policy: &'a Policy,
-    table: &'a [QueueId],
-    demand: &'a [Vec<(CpuId, f64)>],
-    load: &'a [f64],
-}
-
-/// A table and a CPU for each queue (by position in `world.queues`).
-struct Solution {
-    table: Vec<QueueId>,
-    cpus: Vec<Option<CpuId>>,
-    reasons: Vec<String>,
-}
-
-impl Problem<'_> {
-    fn solve(&self, pace: Pace) -> Solution {
-        let mut reasons = Vec::new();
-        let cpus = affinity::choose(self, pace, &mut reasons);
-        let table = table::choose(self, &cpus, pace, &mut reasons);
-        Solution { table, cpus, reasons }
+/// Whether `solution` repairs something, takes load off an overloaded CPU, or saves enough.
+fn is_worth_it(problem: &solve::Problem, solution: &Solution, policy: &Policy) -> bool {
+    if !problem.is_legal(&problem.table, &problem.affinity) {
+        return true;
     }
-
-    /// CPU of `queue` under `cpus`.
-    fn cpu_of(&self, queue: QueueId, cpus: &[Option<CpuId>]) -> Option<CpuId> {
-        let index = self.world.queues.iter().position(|world| world.queue == queue)?;
-        cpus.get(index).copied().flatten()
-    }
-
-    /// Consumption per second of bucket `bucket` on `cpu`.
-    fn demand_on(&self, bucket: usize, cpu: Option<CpuId>) -> f64 {
-        let Some(cpu) = cpu else { return 0.0 };
-        self.demand[bucket]
-            .iter()
-            .find(|(consumer, _)| *consumer == cpu)
-            .map_or(0.0, |(_, rate)| *rate)
-    }
-
-    /// Consumption per second by CPU, over all buckets, in rising order of CPUs.
-    fn consumers(&self) -> Vec<(CpuId, f64)> {
-        let mut totals = std::collections::BTreeMap::new();
-        for (cpu, rate) in self.demand.iter().flatten() {
-            *totals.entry(*cpu).or_insert(0.0) += rate;
-        }
-        totals.into_iter().collect()
-    }
-
-    /// Share of consumption that would be aligned with this table and these CPUs.
-    fn share(&self, table: &[QueueId], cpus: &[Option<CpuId>]) -> Option<f64> {
-        let total: f64 = self.consumers().iter().map(|(_, rate)| rate).sum();
-        let aligned: f64 = table
-            .iter()
-            .enumerate()
-            .map(|(bucket, queue)| self.demand_on(bucket, self.cpu_of(*queue, cpus)))
-            .sum();
-        (total > 0.0).then(|| (aligned / total).min(1.0))
-    }
+    let now = problem.cost(&problem.table, &problem.affinity);
+    let saved = now.total() - solution.cost.total();
+    let cured = now.overload - solution.cost.overload;
+    saved > policy.least_gain * now.total() || cured > policy.least_gain * now.overload
 }

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{CpuSet, Mapping, Nic, Queue, QueueWorld, Rss};
+use crate::model::{CpuId, CpuInfo, CpuSet, Mapping, Nic, Queue, QueueId, QueueWorld, Rss};
+use crate::policy::Placement;
 
 /// A NIC with one queue on each CPU of `queue_cpus`, its table striped over them, and `demand` as
 /// (bucket, consumer CPU, rate). Load is what is consumed.
@@ -49,6 +50,14 @@ fn world(queue_cpus: &[CpuId], buckets: usize, demand: &[(usize, CpuId, f64)]) -
     }
 }
 
+/// `world` with interrupts that cannot be moved: only the table is left.
+fn with_fixed_interrupts(mut world: NicWorld) -> NicWorld {
+    for queue in &mut world.nic.queues {
+        queue.irq = None;
+    }
+    world
+}
+
 /// `world` after `plan`: what would be read back once everything has followed.
 fn after(mut world: NicWorld, plan: &Plan) -> NicWorld {
     for step in &plan.steps {
@@ -90,17 +99,27 @@ fn crossed_buckets_change_places() {
     // Nothing is aligned; after the exchange everything is, and every CPU still has 100/s.
     let demand = [(0, 2, 100.0), (1, 3, 100.0), (2, 0, 100.0), (3, 1, 100.0)];
     let world = world(&[0, 1, 2, 3], 4, &demand);
-    let plan = first(&world, &Policy::default());
+    // Moving the table's entries costs 0.2 * 400 = 80 of the 400 gained.
+    let plan = first(&with_fixed_interrupts(world.clone()), &Policy::default());
     assert_eq!(table_of(&plan), Some(&vec![2, 3, 0, 1]));
     assert_eq!(plan.share_planned, Some(1.0));
     assert_eq!(plan.buckets_moved(), 4);
     let gain: f64 = plan.steps.iter().map(|step| step.gain_per_s).sum();
     assert!((gain - 400.0).abs() < 1e-9, "{gain}");
+    // Moving the interrupts costs half of that and reorders nothing.
+    let plan = first(&world, &Policy::default());
+    assert_eq!((table_of(&plan), plan.share_planned), (None, Some(1.0)));
+    assert_eq!(cpus_after(world, &plan), [Some(2), Some(3), Some(0), Some(1)]);
+}
+
+fn cpus_after(world: NicWorld, plan: &Plan) -> Vec<Option<CpuId>> {
+    after(world, plan).queues.iter().map(|queue| queue.softirq_cpu).collect()
 }
 
 #[test]
 fn queues_come_to_consumers_that_have_none() {
-    // Both queues sit on CPUs 0 and 1; everything is consumed on 4 and 5.
+    // Both queues sit on CPUs 0 and 1; everything is consumed on 4 and 5, bucket by bucket as the
+    // table has it: two interrupts at 0.1 * 220 = 22 save 220.
     let world = world(&[0, 1], 4, &[(0, 4, 50.0), (1, 5, 60.0), (2, 4, 50.0), (3, 5, 60.0)]);
     let plan = first(&world, &Policy::default());
     let moved: Vec<String> = plan.steps.iter().map(|step| step.change.target.to_string()).collect();
@@ -111,11 +130,9 @@ fn queues_come_to_consumers_that_have_none() {
             "affinity of IRQ 31 (queue 1)",
             "XPS of TX queue 0",
             "XPS of TX queue 1",
-            "indirection table"
         ]
     );
-    // CPU 5 consumes most and takes the first free queue, so the buckets swap queues.
-    assert_eq!(table_of(&plan), Some(&vec![1, 0, 1, 0]));
+    assert_eq!(cpus_after(world, &plan), [Some(4), Some(5)]);
     assert_eq!(plan.share_planned, Some(1.0));
 }
 
@@ -124,9 +141,7 @@ fn fewer_queues_than_consumers_serve_the_heaviest() {
     let demand = [(0, 0, 10.0), (1, 1, 200.0), (2, 2, 300.0), (3, 3, 20.0)];
     let world = world(&[0, 0], 4, &demand);
     let plan = first(&world, &Policy { load_slack: 10.0, ..Policy::default() });
-    let after = after(world, &plan);
-    let cpus: Vec<_> = after.queues.iter().map(|queue| queue.softirq_cpu).collect();
-    assert_eq!(cpus, [Some(2), Some(1)]);
+    assert_eq!(cpus_after(world, &plan), [Some(2), Some(1)]);
     // 500 of 530 consumptions can be aligned.
     assert!((plan.share_planned.unwrap_or(0.0) - 500.0 / 530.0).abs() < 1e-9);
 }
@@ -145,7 +160,7 @@ fn a_balanced_world_needs_no_step() {
 
 #[test]
 fn no_move_without_gain() {
-    // CPU 1 consumes 52 of 100, CPU 0 has 48: a gain of 4 % is below the 10 % that a move must win.
+    // CPU 1 consumes 52 of 100, CPU 0 has 48: a gain of 4 for which 0.2 * 100 would have to be paid.
     let world = world(&[0, 1], 2, &[(0, 0, 48.0), (0, 1, 52.0), (1, 1, 100.0)]);
     let plan = first(&world, &Policy::default());
     assert_eq!(table_of(&plan), None);
@@ -197,9 +212,73 @@ fn moves_are_limited_after_the_first_plan() {
         (0..64).map(|bucket| (bucket, u32::try_from(63 - bucket).unwrap_or(0) % 4, 10.0)).collect();
     let world = world(&[0, 1, 2, 3], 64, &demand);
     let topology = Topology::regular(1, 8, 1);
-    let plan = plan(&world, &topology, None, &Policy::default(), Pace::Steady);
-    assert_eq!(plan.buckets_moved(), 4);
-    assert_eq!(plan.achievable, Some(1.0), "what is possible does not depend on the pace");
+    // The interrupts alone could do it, with the four moves that a period has.
+    let steady = plan(&world, &topology, None, &Policy::default(), Pace::Steady);
+    assert_eq!((steady.buckets_moved(), steady.share_planned), (0, Some(1.0)));
+    let world = with_fixed_interrupts(world);
+    let steady = plan(&world, &topology, None, &Policy::default(), Pace::Steady);
+    assert_eq!(steady.buckets_moved(), 4);
+    assert_eq!(steady.achievable, Some(1.0), "what is possible does not depend on the pace");
+    assert!(
+        steady.reasons.contains(&"60 buckets wait: at most 4 move in one period".to_owned()),
+        "{:?}",
+        steady.reasons
+    );
+}
+
+#[test]
+fn the_placement_policy_says_what_is_near() {
+    // One busy consumer on CPU 0 of two caches of two cores with two threads; its queue is on CPU 7.
+    let mut world = world(&[7], 2, &[(0, 0, 100.0), (1, 0, 100.0)]);
+    world.nic.queues[0].xps = None;
+    let topology = Topology::regular(2, 2, 2);
+    let goes_to = |placement: Placement| {
+        let policy = Policy { placement, ..Policy::default() };
+        let plan = plan(&world, &topology, None, &policy, Pace::First);
+        cpus_after(world.clone(), &plan)[0]
+    };
+    assert_eq!(goes_to(Placement::SameCore), Some(0));
+    assert_eq!(goes_to(Placement::SmtSibling), Some(1));
+    assert!(goes_to(Placement::SameLlc).is_some_and(|cpu| cpu < 4));
+    assert!(goes_to(Placement::SameNode).is_some_and(|cpu| cpu < 4));
+    assert!(goes_to(Placement::Dedicated).is_some_and(|cpu| cpu == 2 || cpu == 3));
+}
+
+#[test]
+fn a_slow_core_and_a_busy_one_take_less() {
+    // CPU 0 consumes everything, 16 buckets of 100; all packets take 40 % of a CPU, so that the
+    // 35 % a CPU may spend are 1400 packets. At half the capacity they are 700 and the average
+    // binds; so it does where other softirq work takes 30 % of CPU 0.
+    let demand: Vec<_> = (0..16).map(|bucket| (bucket, 0, 100.0)).collect();
+    let world = with_fixed_interrupts(world(&[0, 1, 2, 3], 16, &demand));
+    let on_first = |topology: &Topology, softirq: &[(CpuId, f64)]| {
+        let plan = plan(&world, topology, Some(softirq), &Policy::default(), Pace::First);
+        table_of(&plan).map_or(4, |table| table.iter().filter(|queue| **queue == 0).count())
+    };
+    let plain = Topology::regular(1, 4, 1);
+    let even = [(0, 0.1), (1, 0.1), (2, 0.1), (3, 0.1)];
+    assert_eq!(on_first(&plain, &even), 14);
+    let mut mixed = plain.clone();
+    for CpuInfo { id, capacity, .. } in &mut mixed.cpus {
+        *capacity = Some(if *id == 0 { 512 } else { 1024 });
+    }
+    assert_eq!(on_first(&mixed, &even), 7);
+    let busy = [(0, 0.4), (1, 0.1), (2, 0.1), (3, 0.1)];
+    // 0.7 / 1600 a packet: 0.35 - (0.4 - 0.175) are 285 packets; the average allows 600.
+    assert_eq!(on_first(&plain, &busy), 6);
+}
+
+#[test]
+fn what_an_overload_costs_is_cured_first() {
+    // CPU 0 polls everything, and consumes it: the average with half as much again is 600 of 1600.
+    let demand: Vec<_> = (0..16).map(|bucket| (bucket, 0, 100.0)).collect();
+    let mut world = world(&[0, 1, 2, 3], 16, &demand);
+    if let Some(rss) = &mut world.nic.rss {
+        rss.table = vec![0; 16];
+    }
+    let plan = first(&world, &Policy::default());
+    let table = table_of(&plan).expect("a table");
+    assert_eq!(table.iter().filter(|queue| **queue == 0).count(), 6);
 }
 
 #[test]
@@ -266,11 +345,9 @@ proptest! {
 
     #[test]
     fn no_plan_aligns_less_than_before(world in any_world()) {
-        // Interrupts where they are: the table alone must never lose.
-        let mut world = world;
-        for queue in &mut world.nic.queues {
-            queue.irq = None;
-        }
+        // Under one cache all that is not aligned costs the same: without a load limit, less cost is
+        // more alignment. Interrupts stay where they are: the table alone must never lose.
+        let world = with_fixed_interrupts(world);
         let before = {
             let table = world.nic.rss.as_ref().map(|rss| rss.table.clone()).unwrap_or_default();
             let demand = world.demand_per_s.clone().unwrap_or_default();
@@ -285,31 +362,29 @@ proptest! {
             }
             aligned / total
         };
-        let planned = first(&world, &Policy::default()).share_planned.unwrap_or(1.0);
+        let policy = Policy { load_slack: 1e9, ..Policy::default() };
+        let planned = first(&world, &policy).share_planned.unwrap_or(1.0);
         prop_assert!(planned >= before - 1e-9, "{planned} < {before}");
     }
 
     #[test]
-    fn whoever_receives_stays_within_the_cap(world in any_world()) {
+    fn whole_buckets_are_not_paid_for_with_overload(world in any_world()) {
         let policy = Policy::default();
         let plan = first(&world, &policy);
-        let Some(table) = table_of(&plan) else { return Ok(()) };
-        let old = world.nic.rss.as_ref().map(|rss| rss.table.clone()).unwrap_or_default();
-        let moved = after(world.clone(), &plan);
-        let load = world.load_per_s.clone().unwrap_or_default();
-        let mut by_cpu = std::collections::BTreeMap::new();
-        for queue in &moved.queues {
-            by_cpu.entry(queue.napi_cpu()).or_insert(0.0);
-        }
-        for (queue, load) in table.iter().zip(&load) {
-            *by_cpu.entry(moved.napi_cpu(*queue)).or_insert(0.0) += load;
-        }
-        let cap = (1.0 + policy.load_slack) * load.iter().sum::<f64>() / by_cpu.len() as f64;
-        for (from, to) in old.iter().zip(table) {
-            if from != to {
-                let carried = by_cpu[&moved.napi_cpu(*to)];
-                prop_assert!(carried <= cap * (1.0 + 1e-9), "{carried} > {cap}");
+        let overload = |world: &NicWorld| {
+            let table = world.nic.rss.as_ref().map(|rss| rss.table.clone()).unwrap_or_default();
+            let load = world.load_per_s.clone().unwrap_or_default();
+            let mut by_cpu = std::collections::BTreeMap::new();
+            for (queue, load) in table.iter().zip(&load) {
+                *by_cpu.entry(world.napi_cpu(*queue)).or_insert(0.0) += load;
             }
-        }
+            let usable = world.queues.len().min(8) as f64;
+            let cap = (1.0 + policy.load_slack) * load.iter().sum::<f64>() / usable;
+            by_cpu.values().map(|load| (load - cap).max(0.0)).sum::<f64>()
+        };
+        let heaviest = world.load_per_s.iter().flatten().copied().fold(0.0, f64::max);
+        let (before, now) = (overload(&world), overload(&after(world, &plan)));
+        // What can be bought is bounded by the price, a fortieth of a bucket.
+        prop_assert!(now <= before + heaviest / 40.0 + 1e-6, "{now} > {before}");
     }
 }

@@ -21,7 +21,10 @@ fn crossed() -> Value {
 
 fn solve(document: &Value) -> Result<Solution, ProblemError> {
     let problem = ProblemFile::parse(&document.to_string())?.problem()?;
-    Ok(Workspace::default().solve(&problem, &Budget::THOROUGH, 1, &mut || true))
+    let mut workspace = Workspace::default();
+    let mut solution = workspace.solve(&problem, &Budget::THOROUGH, 1, &mut || true);
+    solution.bound = workspace.bound(&problem, &solution, Budget::BOUND_STEPS);
+    Ok(solution)
 }
 
 /// `document` with `value` at `pointer`.

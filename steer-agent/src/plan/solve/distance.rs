@@ -53,7 +53,9 @@ impl Distances {
         !self.levels.is_empty()
     }
 
-    pub(super) fn largest(&self) -> f64 {
+    /// The largest of them.
+    #[must_use]
+    pub fn largest(&self) -> f64 {
         self.largest
     }
 

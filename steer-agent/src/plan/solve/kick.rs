@@ -206,7 +206,7 @@ impl Kicker<'_> {
             let buckets = if self.random.below(3) == 0 { Buckets::Stay } else { Buckets::Follow };
             let there: usize = self.state.queues_on[to];
             let alone = self.state.queues_on[from] == 1;
-            if there == 0 || (!alone && self.random.below(2) == 0) {
+            if there == 0 || self.random.below(if alone { 4 } else { 2 }) == 0 {
                 self.queues.relocate(instance, self.state, self.search, (queue, to), buckets);
             } else {
                 let nth = self.random.below(there);

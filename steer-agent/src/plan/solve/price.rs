@@ -78,6 +78,11 @@ impl Prices {
         }
     }
 
+    /// Prices of nothing, where none are sought.
+    pub(super) fn forget(&mut self, instance: &Instance) {
+        refill(&mut self.price, instance.sites, 0.0);
+    }
+
     /// The Lagrangian at the trial prices, over the kept hosts; leaves load minus cap in `slope`.
     fn evaluate(&mut self, instance: &Instance) -> f64 {
         let mut bound = 0.0;

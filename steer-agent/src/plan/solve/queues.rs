@@ -255,7 +255,8 @@ impl Queues {
                 }
                 for to in 0..sites {
                     let from = state.site[queue];
-                    if state.queues_on[from] < 2 || state.queues_on[to] == 0 || !instance.open[to] {
+                    let needed = state.queues_on[from] < 2 && !state.list[from].is_empty();
+                    if needed || to == from || state.queues_on[to] == 0 || !instance.open[to] {
                         continue;
                     }
                     let gain = self.cost[queue * sites + to] - self.cost[queue * sites + from];

@@ -114,6 +114,7 @@ impl Workspace {
     ) {
         let instance = &self.instance;
         if budget.price_steps == 0 {
+            self.prices.forget(instance);
             self.search.passes(instance, &mut self.state, 8, LOOKS * instance.buckets);
         } else {
             self.construct(budget);

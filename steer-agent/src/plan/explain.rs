@@ -1,0 +1,123 @@
+//! Why this plan, why not another, why nothing.
+
+use std::collections::BTreeSet;
+
+use super::Pace;
+use super::setting::{Arrangement, Indices, Setting};
+use super::solve;
+use crate::model::CpuId;
+
+/// Consumers lighter than this share of all consumption are not worth a sentence: interrupt-time
+/// readers and one-off processes.
+const FAINT: f64 = 0.01;
+
+/// Sentences about what `to` leaves undone.
+pub(super) fn reasons(
+    setting: &Setting<'_>,
+    indices: &Indices,
+    problem: &solve::Problem,
+    to: &Arrangement,
+    pace: Pace,
+) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let wanted = consumers(setting);
+    let allowed = setting.allowed();
+    let barred: Vec<CpuId> = wanted.iter().filter(|cpu| !allowed.contains(cpu)).copied().collect();
+    if !barred.is_empty() {
+        reasons.push(format!(
+            "data is consumed on CPUs {barred:?}, which may not be given interrupts"
+        ));
+    }
+    let hosts: BTreeSet<CpuId> = to.cpus.iter().flatten().copied().collect();
+    let bare: Vec<CpuId> =
+        wanted.iter().filter(|cpu| allowed.contains(cpu) && !hosts.contains(cpu)).copied().collect();
+    if !bare.is_empty() {
+        let queues = &setting.world.nic.queues;
+        let stuck = queues.iter().filter(|queue| !Setting::is_movable(queue)).count();
+        let why = if stuck > 0 {
+            format!("the interrupt of {stuck} queues is unknown or not to be moved")
+        } else if pace == Pace::Steady {
+            "the others are worth more, or have moved enough in this period".to_owned()
+        } else {
+            "the others are worth more".to_owned()
+        };
+        reasons.push(format!("no queue for the consumers on CPUs {bare:?}: {why}"));
+    }
+    let staying = Staying::count(setting, indices, problem, to, &hosts);
+    if staying.heavy > 0 {
+        reasons.push(format!(
+            "{} buckets stay: the CPU of their consumer would carry more than {:.0} % above the \
+             average and more than {:.0} % of its time",
+            staying.heavy,
+            setting.policy.load_slack * 100.0,
+            setting.policy.softirq_cap * 100.0
+        ));
+    }
+    if staying.light > 0 {
+        let moved = setting.table.iter().zip(&to.table).filter(|(old, new)| old != new).count();
+        if problem.max_table_changes.is_some_and(|most| moved >= most) {
+            reasons.push(format!(
+                "{} buckets wait: at most {moved} move in one period",
+                staying.light
+            ));
+        } else {
+            reasons.push(format!("{} buckets stay: moving them costs more", staying.light));
+        }
+    }
+    reasons
+}
+
+/// CPUs that consume a fair share, in rising order.
+fn consumers(setting: &Setting<'_>) -> Vec<CpuId> {
+    let mut totals = std::collections::BTreeMap::new();
+    for (cpu, rate) in setting.demand.iter().flatten() {
+        *totals.entry(*cpu).or_insert(0.0) += rate;
+    }
+    let all: f64 = totals.values().sum();
+    totals.into_iter().filter(|(_, rate)| *rate >= FAINT * all).map(|(cpu, _)| cpu).collect()
+}
+
+/// Buckets that would be cheaper on another CPU with a queue.
+struct Staying {
+    /// That CPU has no room for them.
+    heavy: usize,
+    /// It has.
+    light: usize,
+}
+
+impl Staying {
+    fn count(
+        setting: &Setting<'_>,
+        indices: &Indices,
+        problem: &solve::Problem,
+        to: &Arrangement,
+        hosts: &BTreeSet<CpuId>,
+    ) -> Self {
+        let mut carried = vec![0.0; problem.cpus];
+        let place = |queue| indices.of(setting.cpu_of(queue, &to.cpus));
+        for (queue, load) in to.table.iter().zip(&problem.load) {
+            carried[place(*queue)] += load;
+        }
+        let mut staying = Self { heavy: 0, light: 0 };
+        for (bucket, queue) in to.table.iter().enumerate() {
+            let cost = |cpu: usize| -> f64 {
+                let row = problem.distance.row(cpu);
+                problem.consumed.row(bucket).map(|(consumer, rate)| rate * row[consumer]).sum()
+            };
+            let at = place(*queue);
+            let now = cost(at);
+            let best = hosts
+                .iter()
+                .map(|cpu| indices.of(Some(*cpu)))
+                .min_by(|a, b| cost(*a).total_cmp(&cost(*b)));
+            let Some(best) = best.filter(|best| cost(*best) < now * (1.0 - 1e-9)) else { continue };
+            let load = problem.load[bucket];
+            if carried[best] + load > problem.cap[best] * (1.0 + 1e-9) {
+                staying.heavy += 1;
+            } else {
+                staying.light += 1;
+            }
+        }
+        staying
+    }
+}

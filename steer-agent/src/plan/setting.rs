@@ -1,0 +1,276 @@
+//! A NIC and its traffic as a [`solve::Problem`], and its solution as CPUs and queues again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Pace;
+use super::solve::{self, Distances, NONE, Pins, Rows};
+use crate::model::{CpuId, Distance, NicWorld, Queue, QueueId, QueueWorld, Topology};
+use crate::policy::{Placement, Policy};
+
+/// What is planned by: one NIC, its machine, what is known of the load, and the policy.
+pub(super) struct Setting<'a> {
+    pub(super) world: &'a NicWorld,
+    pub(super) topology: &'a Topology,
+    pub(super) softirq_share: Option<&'a [(CpuId, f64)]>,
+    pub(super) policy: &'a Policy,
+    pub(super) table: &'a [QueueId],
+    pub(super) demand: &'a [Vec<(CpuId, f64)>],
+    pub(super) load: &'a [f64],
+}
+
+/// A table and a CPU for each queue (by position in `world.queues`).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Arrangement {
+    pub(super) table: Vec<QueueId>,
+    pub(super) cpus: Vec<Option<CpuId>>,
+}
+
+/// CPUs by their index in a problem. The last index of all stands for a CPU that is not known: far
+/// from everything, with no room for load.
+pub(super) struct Indices(Vec<CpuId>);
+
+impl Indices {
+    pub(super) fn of(&self, cpu: Option<CpuId>) -> usize {
+        cpu.and_then(|cpu| self.0.binary_search(&cpu).ok()).unwrap_or(self.0.len())
+    }
+
+    pub(super) fn cpu(&self, index: usize) -> Option<CpuId> {
+        self.0.get(index).copied()
+    }
+
+    fn len(&self) -> usize {
+        self.0.len() + 1
+    }
+}
+
+impl Setting<'_> {
+    /// Where everything is now.
+    pub(super) fn present(&self) -> Arrangement {
+        Arrangement {
+            table: self.table.to_vec(),
+            cpus: self.world.queues.iter().map(QueueWorld::napi_cpu).collect(),
+        }
+    }
+
+    /// CPUs that interrupts may be given to.
+    pub(super) fn allowed(&self) -> BTreeSet<CpuId> {
+        let by_policy = self.policy.allowed_cpus.as_ref();
+        let online = self.topology.cpus.iter().map(|cpu| cpu.id);
+        online.filter(|cpu| by_policy.is_none_or(|allowed| allowed.contains(*cpu))).collect()
+    }
+
+    /// Whether steer can move the interrupt of `queue`.
+    pub(super) fn is_movable(queue: &Queue) -> bool {
+        queue.irq.is_some() && queue.affinity.is_some() && !queue.managed
+    }
+
+    pub(super) fn indices(&self) -> Indices {
+        let online = self.topology.cpus.iter().map(|cpu| cpu.id);
+        let queues = self.world.queues.iter().filter_map(QueueWorld::napi_cpu);
+        let consumers = self.demand.iter().flatten().map(|(cpu, _)| *cpu);
+        let all: BTreeSet<CpuId> = online.chain(queues).chain(consumers).collect();
+        Indices(all.into_iter().collect())
+    }
+
+    /// The problem: `pace` sets the limits, `move_price` is in transfers per consumption. `None`
+    /// where no CPU may be given interrupts or no queue is known.
+    pub(super) fn problem(
+        &self,
+        indices: &Indices,
+        pace: Pace,
+        move_price: f64,
+    ) -> Option<solve::Problem> {
+        let allowed: Vec<usize> =
+            self.allowed().iter().map(|cpu| indices.of(Some(*cpu))).collect();
+        let queues = &self.world.queues;
+        if allowed.is_empty() || queues.is_empty() {
+            return None;
+        }
+        let position: BTreeMap<QueueId, usize> =
+            queues.iter().enumerate().map(|(index, queue)| (queue.queue, index)).collect();
+        let mut consumed = Rows::default();
+        for bucket in 0..self.table.len() {
+            let row = self.demand.get(bucket).into_iter().flatten();
+            consumed.push(row.map(|(cpu, rate)| (indices.of(Some(*cpu)), *rate)));
+        }
+        let load: Vec<f64> = (0..self.table.len()).map(|bucket| self.load_of(bucket)).collect();
+        let packets: f64 = load.iter().sum();
+        let rate: f64 = consumed.entries().map(|(_, rate)| rate).sum();
+        // Loads are packets, demand is consumption: one read may take many packets.
+        let per_packet = if packets > 0.0 { rate / packets } else { 0.0 };
+        let lambda_move = move_price * per_packet;
+        let (max_table_changes, max_affinity_changes) = match pace {
+            Pace::First => (None, None),
+            Pace::Steady => (
+                Some(self.policy.most_bucket_moves(self.table.len())),
+                Some(self.policy.most_irq_moves),
+            ),
+        };
+        let mut problem = solve::Problem {
+            cpus: indices.len(),
+            allowed,
+            table: self
+                .table
+                .iter()
+                .map(|queue| position.get(queue).copied().unwrap_or(NONE))
+                .collect(),
+            affinity: queues.iter().map(|queue| indices.of(queue.napi_cpu())).collect(),
+            fixed: self.world.nic.queues.iter().map(|queue| !Self::is_movable(queue)).collect(),
+            distance: self.distances(indices)?,
+            consumed,
+            load,
+            cap: Vec::new(),
+            lambda_load: 0.0,
+            lambda_move,
+            kappa: self.policy.irq_move_share,
+            move_factor: Vec::new(),
+            cpu_cost: self.nic_cost(indices, per_packet),
+            pins: Pins::default(),
+            max_table_changes,
+            max_affinity_changes,
+        };
+        problem.cap = self.caps(&problem, indices, packets);
+        problem.lambda_load = overload_price(&problem);
+        Some(problem)
+    }
+
+    fn load_of(&self, bucket: usize) -> f64 {
+        self.load.get(bucket).copied().unwrap_or(0.0)
+    }
+
+    fn distances(&self, indices: &Indices) -> Option<Distances> {
+        let count = indices.len();
+        let mut cells = Vec::with_capacity(count * count);
+        for from in 0..count {
+            for to in 0..count {
+                let distance = match (indices.cpu(from), indices.cpu(to)) {
+                    (Some(from), Some(to)) => self.topology.distance(from, to),
+                    _ if from == to => Distance::SameCore,
+                    _ => Distance::Remote,
+                };
+                cells.push(weight(self.policy.placement, distance));
+            }
+        }
+        Distances::new(count, cells)
+    }
+
+    /// What a packet costs on each CPU for not being on the NIC's node; empty where that is unknown.
+    fn nic_cost(&self, indices: &Indices, per_packet: f64) -> Vec<f64> {
+        let Some(node) = self.world.nic.node else { return Vec::new() };
+        let far = self.policy.nic_distance * per_packet;
+        let cost = |index: usize| {
+            let cpu = indices.cpu(index).and_then(|cpu| self.topology.cpu(cpu));
+            // A CPU of unknown node is taken to be near: a guess must not move anything.
+            let elsewhere = cpu.and_then(|cpu| cpu.node).is_some_and(|at| at != node);
+            if elsewhere { far } else { 0.0 }
+        };
+        (0..indices.len()).map(cost).collect()
+    }
+
+    /// Packets per second that each CPU may carry: the average of the CPUs in use and some more, or
+    /// what fits into the softirq time that it may spend, whichever is greater. Slow cores take less.
+    fn caps(&self, problem: &solve::Problem, indices: &Indices, packets: f64) -> Vec<f64> {
+        let capacity = |index: usize| {
+            let cpu = indices.cpu(index).and_then(|cpu| self.topology.cpu(cpu));
+            cpu.and_then(|cpu| cpu.capacity).map(f64::from)
+        };
+        let of_allowed = || problem.allowed.iter().filter_map(|index| capacity(*index));
+        let fastest = of_allowed().fold(0.0, f64::max);
+        let known = of_allowed().count() as f64;
+        let mean = if known > 0.0 { of_allowed().sum::<f64>() / known } else { 1.0 };
+        let usable = problem.queues().min(problem.allowed.len()).max(1);
+        let relative = (1.0 + self.policy.load_slack) * packets / usable as f64;
+        let cost = self.time_per_packet(packets);
+        let mut own = vec![0.0; indices.len()];
+        for (queue, load) in problem.table.iter().zip(&problem.load) {
+            if let Some(cpu) = problem.affinity.get(*queue) {
+                own[*cpu] += load;
+            }
+        }
+        (0..indices.len())
+            .map(|index| {
+                let Some(cpu) = indices.cpu(index) else { return 0.0 };
+                let (of_mean, of_fastest) = match capacity(index) {
+                    Some(speed) if fastest > 0.0 => (speed / mean, speed / fastest),
+                    _ => (1.0, 1.0),
+                };
+                let absolute = cost.map_or(0.0, |cost| {
+                    // Softirq time that is not this NIC's: of other NICs, timers, block devices.
+                    let busy = self.softirq_share.into_iter().flatten();
+                    let busy: f64 = busy.filter(|(id, _)| *id == cpu).map(|(_, time)| time).sum();
+                    let others = (busy - cost * own[index]).max(0.0);
+                    ((self.policy.softirq_cap * of_fastest - others) / cost).max(0.0)
+                });
+                (relative * of_mean).max(absolute)
+            })
+            .collect()
+    }
+
+    /// CPU time of a packet, as a share of a CPU per packet per second: all softirq time over all
+    /// packets, which counts other softirq work in and so errs towards caution. `None` where softirq
+    /// time is unknown or nothing arrived.
+    fn time_per_packet(&self, packets: f64) -> Option<f64> {
+        let busy: f64 = self.softirq_share?.iter().map(|(_, share)| share).sum();
+        (busy > 0.0 && packets > 0.0).then(|| busy / packets)
+    }
+
+    /// `solution` in the NIC's own numbers. A queue whose CPU is unknown stays unknown.
+    pub(super) fn arrangement(
+        &self,
+        indices: &Indices,
+        solution: &solve::Solution,
+    ) -> Arrangement {
+        let queue = |index: &usize| self.world.queues.get(*index).map_or(0, |queue| queue.queue);
+        Arrangement {
+            table: solution.table.iter().map(queue).collect(),
+            cpus: solution.affinity.iter().map(|index| indices.cpu(*index)).collect(),
+        }
+    }
+
+    /// CPU of `queue` under `cpus`.
+    pub(super) fn cpu_of(&self, queue: QueueId, cpus: &[Option<CpuId>]) -> Option<CpuId> {
+        let index = self.world.queues.iter().position(|world| world.queue == queue)?;
+        cpus.get(index).copied().flatten()
+    }
+
+    /// Share of consumption that would be aligned with this arrangement.
+    pub(super) fn share(&self, to: &Arrangement) -> Option<f64> {
+        let total: f64 = self.demand.iter().flatten().map(|(_, rate)| rate).sum();
+        let mut aligned = 0.0;
+        for (queue, row) in to.table.iter().zip(self.demand) {
+            let cpu = self.cpu_of(*queue, &to.cpus);
+            let here = row.iter().filter(|(consumer, _)| Some(*consumer) == cpu);
+            aligned += here.map(|(_, rate)| rate).sum::<f64>();
+        }
+        (total > 0.0).then(|| (aligned / total).min(1.0))
+    }
+}
+
+/// Cost of a consumption over `distance`, in transfers inside a last-level cache: what the placement
+/// policy wants costs nothing.
+fn weight(placement: Placement, distance: Distance) -> f64 {
+    match (placement, distance) {
+        (Placement::SmtSibling, Distance::SmtSibling) => 0.0,
+        (Placement::SmtSibling, Distance::SameCore) => Distance::SmtSibling.weight(),
+        (Placement::SameLlc, near) if near <= Distance::SameLlc => 0.0,
+        (Placement::SameNode, near) if near <= Distance::SameNode => 0.0,
+        // The consumer's own core is the one place that interrupts must keep off.
+        (Placement::Dedicated, near) if near <= Distance::SmtSibling => Distance::Remote.weight(),
+        (_, distance) => distance.weight(),
+    }
+}
+
+/// A price of overload that no gain in distance can pay for a whole bucket, by a good margin: what
+/// is bought above a cap is then less than a fortieth of a bucket.
+fn overload_price(problem: &solve::Problem) -> f64 {
+    const MARGIN: f64 = 40.0;
+    let dearest = problem.cpu_cost.iter().copied().fold(0.0, f64::max);
+    let mut most = 0.0f64;
+    for (bucket, load) in problem.load.iter().enumerate() {
+        let rate: f64 = problem.consumed.row(bucket).map(|(_, rate)| rate).sum();
+        if *load > 0.0 {
+            most = most.max(rate / load);
+        }
+    }
+    MARGIN * (most * problem.distance.largest() + problem.lambda_move + dearest)
+}
