@@ -24,6 +24,8 @@ impl Bound {
     pub(super) fn seek(&mut self, instance: &Instance, upper: f64, steps: u32) -> f64 {
         self.relax(instance);
         let sites = instance.sites;
+        // The instance's own price of overload is rounded; stay on the safe side of it.
+        let highest = instance.lambda * (1.0 - 1e-8);
         refill(&mut self.price, sites, 0.0);
         refill(&mut self.step, sites, 0.0);
         self.best_price.clone_from(&self.price);
@@ -51,7 +53,7 @@ impl Bound {
             for site in 0..sites {
                 let slope = self.slope[site];
                 let stuck = (self.price[site] <= 0.0 && slope < 0.0)
-                    || (self.price[site] >= instance.lambda && slope > 0.0);
+                    || (self.price[site] >= highest && slope > 0.0);
                 self.step[site] = if stuck { 0.0 } else { slope + 0.3 * self.step[site] };
                 square += if stuck { 0.0 } else { slope * slope };
             }
@@ -60,7 +62,7 @@ impl Bound {
             }
             let length = factor * (upper - bound) / square;
             for (price, step) in self.price.iter_mut().zip(&self.step) {
-                *price = (*price + length * step).clamp(0.0, instance.lambda);
+                *price = (*price + length * step).clamp(0.0, highest);
             }
         }
         best

@@ -5,21 +5,30 @@
 //! that renumbering the machine changes nothing.
 //!
 //! All costs are divided by a bound on the objective and all loads by the total load, then rounded
-//! to multiples of 2^-42. Sums of such numbers are exact in a double: a move and its reverse cancel
+//! to multiples of 2^-34. Sums of such numbers are exact in a double: a move and its reverse cancel
 //! to the last bit, and the order of additions does not matter.
 
 use super::state::State;
 use super::{NONE, Problem};
 
-/// Rounds to the grid of 2^-42; exact for magnitudes below 2^9.
+/// Rounds to the grid of 2^-34; exact for magnitudes below 2^17.
+///
+/// The grid is coarse beside the rounding of doubles, so that the same problem in other units lands
+/// on the same points, and fine beside anything that matters: 6e-11 of the whole.
 pub(super) fn grid(value: f64) -> f64 {
-    // Adding 1.5 * 2^10 leaves 42 bits behind the point in the 52 of the fraction.
-    const MAGIC: f64 = 1536.0;
+    // Adding 1.5 * 2^18 leaves 34 bits behind the point in the 52 of the fraction.
+    const MAGIC: f64 = 393_216.0;
     (value + MAGIC) - MAGIC
 }
 
-/// Differences below this count as none: 64 steps of the grid, 1.5e-11 of the whole.
-pub(super) const TOLERANCE: f64 = 1.0 / (1u64 << 36) as f64;
+/// Rounds to 28 significant bits, for the same reason.
+fn coarse(value: f64) -> f64 {
+    const DROPPED: u64 = 1 << 24;
+    f64::from_bits((value.to_bits() + DROPPED / 2) & !(DROPPED - 1))
+}
+
+/// Differences below this count as none: 16 steps of the grid, 1e-9 of the whole.
+pub(super) const TOLERANCE: f64 = 1.0 / (1u64 << 30) as f64;
 
 /// Totals below this are taken for zero: their inverse would not be a number.
 const LEAST: f64 = 1e-290;
@@ -65,6 +74,8 @@ pub(super) struct Instance {
     pub(super) cost_unit: f64,
     /// Part of the problem's objective that no plan can change: overload of buckets above every cap.
     pub(super) constant: f64,
+    /// Largest distance from a site to a CPU that consumes.
+    farthest: f64,
     scratch: Scratch,
 }
 
@@ -108,12 +119,12 @@ impl Instance {
             problem.load.iter().sum::<f64>() + problem.pins.load.iter().sum::<f64>();
         self.buckets = problem.buckets();
         self.queues = problem.queues();
-        self.choose_sites(problem);
+        self.choose_sites(problem, total_load);
         let per_load = if total_load > LEAST { 1.0 / total_load } else { 1.0 };
         let per_cost = self.cost_scale(problem, total_load);
 
         self.lambda = if total_load > LEAST {
-            problem.lambda_load * total_load * per_cost
+            coarse(problem.lambda_load * total_load * per_cost)
         } else {
             0.0
         };
@@ -136,7 +147,7 @@ impl Instance {
         self.price_buckets(problem, per_cost);
     }
 
-    fn choose_sites(&mut self, problem: &Problem) {
+    fn choose_sites(&mut self, problem: &Problem, total_load: f64) {
         let cpus = problem.cpus;
         let scratch = &mut self.scratch;
         scratch.consumed_on.clear();
@@ -169,13 +180,32 @@ impl Instance {
         // How far a CPU is from all consumption tells idle CPUs apart.
         scratch.group_key.clear();
         scratch.group_key.resize(cpus, 0.0);
+        // The dearest distance that occurs sets the scale: CPUs that take no part must not matter.
+        self.farthest = 0.0;
+        for (cpu, rate) in problem.pins.consumed.entries() {
+            scratch.consumed_on[cpu] += rate;
+        }
         for cpu in &self.cpu {
             let row = problem.distance.row(*cpu);
-            scratch.group_key[*cpu] =
-                row.iter().zip(&scratch.consumed_on).map(|(far, rate)| far * rate).sum();
+            let mut sum = 0.0;
+            for (far, rate) in row.iter().zip(&scratch.consumed_on) {
+                sum += far * rate;
+                if *rate > 0.0 {
+                    self.farthest = self.farthest.max(*far);
+                }
+            }
+            scratch.group_key[*cpu] = sum;
         }
+        // On the grid too: what is equal in one unit must be equal in all.
+        let consumed: f64 = scratch.consumed_on.iter().sum();
+        let share = |part: f64, whole: f64| if whole > LEAST { grid(part / whole) } else { 0.0 };
+        let far = consumed * self.farthest;
         let key = |cpu: &usize| {
-            (scratch.consumed_on[*cpu], scratch.queued_on[*cpu], -scratch.group_key[*cpu])
+            (
+                share(scratch.consumed_on[*cpu], consumed),
+                share(scratch.queued_on[*cpu], total_load),
+                -share(scratch.group_key[*cpu], far),
+            )
         };
         self.cpu.sort_by(|left, right| {
             let (a, b) = (key(left), key(right));
@@ -192,15 +222,16 @@ impl Instance {
         self.sites = self.cpu.len();
     }
 
-    /// One over a bound on distance and move costs together.
+    /// One over a bound on distance and move costs together, the unit of all costs.
     fn cost_scale(&self, problem: &Problem, total_load: f64) -> f64 {
-        let consumed: f64 = self.scratch.consumed_on.iter().sum::<f64>()
-            + problem.pins.consumed.entries().map(|(_, rate)| rate).sum::<f64>();
+        let consumed: f64 = self.scratch.consumed_on.iter().sum();
         let dearest = problem.cpu_cost.iter().copied().fold(0.0, f64::max);
         let most_factor = problem.move_factor.iter().copied().fold(1.0, f64::max);
-        let bound = consumed * problem.distance.largest()
+        let bound = consumed * self.farthest
             + total_load * (dearest + problem.lambda_move * most_factor * problem.kappa.max(1.0));
-        if bound > LEAST { 1.0 / bound } else { 1.0 }
+        // Where nothing is consumed and moves are free, overload is all there is.
+        let overload = problem.lambda_load * total_load;
+        [bound, overload].into_iter().find(|total| *total > LEAST).map_or(1.0, |total| 1.0 / total)
     }
 
     fn take_start(&mut self, problem: &Problem) {

@@ -38,57 +38,94 @@ pub(super) struct Kicker<'a> {
 
 impl Kicker<'_> {
     /// Up to `kicks` kicks while `keep_going`; ends at the best placement seen.
+    ///
+    /// They come in periods. Each starts at the best placement, every second one with the queues
+    /// shaken up first, for other affinities are seldom reached by small steps. Within a period,
+    /// what is a little worse than its best is accepted at first, then less and less.
     pub(super) fn run(&mut self, kicks: u32, keep_going: &mut dyn FnMut() -> bool) {
-        /// Kicks after which the lower bounds of the buckets are made exact again.
-        const SHARPEN: u32 = 32;
-        /// Kicks from one return to the best placement to the next.
-        const PERIOD: u32 = 400;
-        if self.instance.sites < 2 && self.instance.queues < 2 {
+        const PERIOD: u32 = 100;
+        const SLACK: f64 = 0.002;
+        let instance = self.instance;
+        if instance.sites < 2 && instance.queues < 2 {
             return;
         }
         self.best.save(self.state);
-        let mut least = self.state.searched(self.instance);
-        let slack = 0.002 * least;
+        let mut least = self.state.searched(instance);
+        let mut least_here = least;
+        let queues_matter = instance.queues_matter(self.state);
         let period = kicks.clamp(1, PERIOD);
-        let queues_matter = self.instance.queues_matter(self.state);
         for kick in 0..kicks {
             if !keep_going() {
                 break;
             }
-            self.search.trail.clear();
-            self.queues.trail.clear();
-            let on_queue = queues_matter && self.random.below(2) == 0;
-            if on_queue {
-                self.kick_queue();
-            } else {
-                self.kick_buckets();
-            }
-            if self.state.limited && self.random.below(2) == 0 {
-                self.spend_anew();
-            }
-            let steps = 40 + self.instance.buckets;
-            self.search.settle(self.instance, self.state, steps);
-            let now = self.state.searched(self.instance);
-            // Worse is accepted at first, then less and less; then again from the best.
             let turn = kick % period;
-            if kick % SHARPEN == 0 && queues_matter {
-                self.state.sharpen(self.instance);
-            }
             if turn == 0 && kick > 0 {
-                self.state.restore(self.instance, self.best);
-                continue;
+                self.state.restore(instance, self.best);
+                self.state.sharpen(instance);
+                least_here = least;
+                if queues_matter && (kick / period) % 2 == 1 {
+                    self.shake();
+                    least_here = self.state.searched(instance);
+                }
+            } else {
+                let cooling = f64::from(period - turn) / f64::from(period);
+                let bar = least_here + SLACK * least * cooling * cooling;
+                if self.kick(queues_matter) > bar + TOLERANCE {
+                    self.search.take_back(instance, self.state, 0);
+                    self.queues.take_back(instance, self.state, 0);
+                    continue;
+                }
             }
-            let cooling = f64::from(period - turn) / f64::from(period);
-            let bar = least + slack * cooling * cooling;
-            if !Queues::within_limits(self.instance, self.state) || now > bar + TOLERANCE {
-                self.search.take_back(self.instance, self.state, 0);
-                self.queues.take_back(self.instance, self.state, 0);
-            } else if now < least - TOLERANCE {
+            let now = self.state.searched(instance);
+            least_here = least_here.min(now);
+            if now < least - TOLERANCE {
                 least = now;
                 self.best.save(self.state);
             }
         }
-        self.state.restore(self.instance, self.best);
+        self.state.restore(instance, self.best);
+        self.state.sharpen(instance);
+    }
+
+    /// One kick and its repair; the cost afterwards, infinite where a limit is broken.
+    fn kick(&mut self, queues_matter: bool) -> f64 {
+        self.search.trail.clear();
+        self.queues.trail.clear();
+        if queues_matter && self.random.below(2) == 0 {
+            self.kick_queue();
+            if self.random.below(3) == 0 {
+                self.kick_queue();
+            }
+        } else {
+            self.kick_buckets();
+        }
+        self.repair()
+    }
+
+    /// Moves several queues. Keeps what comes of it unless it breaks a limit.
+    fn shake(&mut self) {
+        self.search.trail.clear();
+        self.queues.trail.clear();
+        for _ in 0..1 + self.random.below(self.instance.queues.min(6)) {
+            self.kick_queue();
+        }
+        if self.repair().is_infinite() {
+            self.search.take_back(self.instance, self.state, 0);
+            self.queues.take_back(self.instance, self.state, 0);
+        }
+    }
+
+    fn repair(&mut self) -> f64 {
+        if self.state.limited && self.random.below(2) == 0 {
+            self.spend_anew();
+        }
+        let steps = 40 + self.instance.buckets;
+        self.search.settle(self.instance, self.state, steps);
+        if Queues::within_limits(self.instance, self.state) {
+            self.state.searched(self.instance)
+        } else {
+            f64::INFINITY
+        }
     }
 
     fn kick_buckets(&mut self) {
@@ -195,6 +232,9 @@ impl Kicker<'_> {
         let instance = self.instance;
         if self.state.queues_changed + 1 >= instance.queue_limit && self.random.below(4) > 0 {
             self.return_queues();
+            if self.random.below(3) == 0 {
+                return;
+            }
         }
         for _ in 0..TRIES {
             let queue = self.random.below(instance.queues);

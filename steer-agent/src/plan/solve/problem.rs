@@ -244,7 +244,7 @@ impl Budget {
     pub const INCREMENTAL: Self = Self { price_steps: 0, ..Self::QUICK };
     /// For a plan of moderate size that somebody waits for.
     pub const THOROUGH: Self =
-        Self { price_steps: 60, rounds: 2, host_trials: 24, kicks: 400, settle: 3 };
+        Self { price_steps: 60, rounds: 2, host_trials: 24, kicks: 1200, settle: 3 };
     /// Steps after which a bound hardly improves.
     pub const BOUND_STEPS: u32 = 300;
 
@@ -253,7 +253,7 @@ impl Budget {
     #[must_use]
     pub fn thorough(buckets: usize, sites: usize) -> Self {
         /// Cells of the cost table up to which all kicks are made.
-        const MODERATE: usize = 4096;
+        const MODERATE: usize = 1024;
         let cells = buckets.saturating_mul(sites).max(MODERATE);
         let kicks = Self::THOROUGH.kicks as usize * MODERATE / cells;
         Self { kicks: u32::try_from(kicks).unwrap_or(0).max(4), ..Self::THOROUGH }

@@ -76,8 +76,10 @@ impl Workspace {
         let total = solution.cost.total();
         let scaled = (total - self.instance.constant) / scale;
         let bound = self.bound.seek(&self.instance, scaled, steps);
-        // The grid and the sums are good for twelve digits of the whole.
-        let safe = (bound - 1e-9) * scale + self.instance.constant;
+        // Costs and loads are rounded by at most half a step of the grid, some of them twice.
+        let numbers = self.instance.buckets + self.instance.queues + self.instance.sites;
+        let steps_lost = numbers as f64 * 2e-10 * (1.0 + self.instance.lambda);
+        let safe = (bound - steps_lost) * scale + self.instance.constant;
         Some(safe.clamp(0.0, total.max(0.0)))
     }
 
@@ -90,7 +92,8 @@ impl Workspace {
         solution: &mut Solution,
     ) {
         self.instance.prepare(problem);
-        let tie = 1e-6 / self.instance.buckets.max(1) as f64;
+        // Enough for the search to notice, too little to matter.
+        let tie = (1e-6 / self.instance.buckets.max(1) as f64).max(2.0 * TOLERANCE);
         self.state.reset(&self.instance, tie);
         self.search.fit(&self.instance);
         self.start.save(&self.state);
