@@ -106,6 +106,15 @@ pub struct PlanArgs {
     /// Where interrupts are to be, relative to consumers
     #[arg(long, value_name = "POLICY", default_value = "same-core")]
     pub policy: PolicyArg,
+    /// Plan the problem in this file instead (`-` is standard input; see docs/planner.md)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["interfaces", "window", "observer", "policy"])]
+    pub problem: Option<PathBuf>,
+    /// Where the planner's random numbers start
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "problem")]
+    pub seed: u64,
+    /// Search on for this long, instead of a fixed amount of work
+    #[arg(long, value_name = "N", requires = "problem")]
+    pub budget_us: Option<u64>,
 }
 
 /// Arguments of `apply`.

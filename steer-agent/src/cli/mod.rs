@@ -5,6 +5,7 @@ pub mod args;
 mod doctor;
 mod output;
 mod plan;
+mod problem;
 mod restore;
 mod rights;
 mod run;

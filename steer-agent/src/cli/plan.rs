@@ -2,6 +2,7 @@
 
 use super::args::PlanArgs;
 use super::output::{note, print, print_json};
+use super::problem::problem;
 use super::select::{Selected, for_reading, steerable};
 use super::{Exit, Settings, rights};
 use crate::model::World;
@@ -11,6 +12,9 @@ use crate::report::text;
 use crate::sys::Machine;
 
 pub(super) fn plan(args: &PlanArgs, settings: &Settings) -> anyhow::Result<Exit> {
+    if let Some(file) = &args.problem {
+        return problem(file, args.seed, args.budget_us, args.json);
+    }
     let machine = Machine::open()?;
     let selected = for_reading(&machine, &args.interfaces)?;
     if selected.is_empty() {

@@ -29,8 +29,11 @@ pub(super) fn reasons(
         ));
     }
     let hosts: BTreeSet<CpuId> = to.cpus.iter().flatten().copied().collect();
-    let bare: Vec<CpuId> =
-        wanted.iter().filter(|cpu| allowed.contains(cpu) && !hosts.contains(cpu)).copied().collect();
+    let bare: Vec<CpuId> = wanted
+        .iter()
+        .filter(|cpu| allowed.contains(cpu) && !hosts.contains(cpu))
+        .copied()
+        .collect();
     if !bare.is_empty() {
         let queues = &setting.world.nic.queues;
         let stuck = queues.iter().filter(|queue| !Setting::is_movable(queue)).count();

@@ -242,11 +242,9 @@ impl ProblemFile {
                 length(format_args!("{what}[{index}]"), row.len(), self.cpus)?;
             }
         }
-        for (what, rows) in [
-            ("distance", self.cpus),
-            ("consumed", self.buckets),
-            ("affinities", self.queues),
-        ] {
+        for (what, rows) in
+            [("distance", self.cpus), ("consumed", self.buckets), ("affinities", self.queues)]
+        {
             if rows.checked_mul(self.cpus).is_none_or(|cells| cells > MOST_CELLS) {
                 return Err(ProblemError::Size { what, rows, columns: self.cpus });
             }

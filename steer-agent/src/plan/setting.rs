@@ -80,8 +80,7 @@ impl Setting<'_> {
         pace: Pace,
         move_price: f64,
     ) -> Option<solve::Problem> {
-        let allowed: Vec<usize> =
-            self.allowed().iter().map(|cpu| indices.of(Some(*cpu))).collect();
+        let allowed: Vec<usize> = self.allowed().iter().map(|cpu| indices.of(Some(*cpu))).collect();
         let queues = &self.world.queues;
         if allowed.is_empty() || queues.is_empty() {
             return None;
@@ -215,11 +214,7 @@ impl Setting<'_> {
     }
 
     /// `solution` in the NIC's own numbers. A queue whose CPU is unknown stays unknown.
-    pub(super) fn arrangement(
-        &self,
-        indices: &Indices,
-        solution: &solve::Solution,
-    ) -> Arrangement {
+    pub(super) fn arrangement(&self, indices: &Indices, solution: &solve::Solution) -> Arrangement {
         let queue = |index: &usize| self.world.queues.get(*index).map_or(0, |queue| queue.queue);
         Arrangement {
             table: solution.table.iter().map(queue).collect(),

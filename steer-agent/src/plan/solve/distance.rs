@@ -107,9 +107,8 @@ fn hierarchy(cpus: usize, cells: &[f64]) -> Option<(f64, Vec<Level>)> {
                 groups += 1;
             }
         }
-        let consistent = (0..cpus).all(|a| {
-            (0..cpus).all(|b| (cells[a * cpus + b] <= within) == (group[a] == group[b]))
-        });
+        let consistent = (0..cpus)
+            .all(|a| (0..cpus).all(|b| (cells[a * cpus + b] <= within) == (group[a] == group[b])));
         if !consistent {
             return None;
         }

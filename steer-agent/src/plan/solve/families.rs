@@ -70,7 +70,7 @@ pub struct Recipe {
     pub seed: u64,
 }
 
-/// SplitMix64, as in the solver; kept apart so that a change there does not change the problems.
+/// `SplitMix64`, as in the solver; kept apart so that a change there does not change the problems.
 struct Draw(u64);
 
 impl Draw {

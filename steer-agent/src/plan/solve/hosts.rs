@@ -43,9 +43,8 @@ impl Hosts {
         if self.order.is_empty() {
             return false;
         }
-        self.order.sort_unstable_by(|a, b| {
-            b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2))
-        });
+        self.order
+            .sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
         self.order.truncate(TRIED);
         for place in 0..self.order.len() {
             let (_, queue, to) = self.order[place];

@@ -137,7 +137,8 @@ impl Instance {
         self.load.clear();
         self.load.extend(problem.load.iter().map(|load| grid(load * per_load).min(largest)));
         let above: f64 = problem.load.iter().map(|load| (load * per_load - largest).max(0.0)).sum();
-        self.constant = if total_load > LEAST { problem.lambda_load * above * total_load } else { 0.0 };
+        self.constant =
+            if total_load > LEAST { problem.lambda_load * above * total_load } else { 0.0 };
         self.weight.clear();
         self.weight.extend(problem.load.iter().enumerate().map(|(bucket, load)| {
             grid(problem.lambda_move * load * problem.move_factor(bucket) * per_cost)
@@ -239,9 +240,8 @@ impl Instance {
         self.fixed.clear();
         self.fixed.extend((0..self.queues).map(|queue| problem.is_fixed(queue)));
         self.start_site.clear();
-        self.start_site.extend(
-            problem.affinity.iter().map(|cpu| site_of.get(*cpu).copied().unwrap_or(NONE)),
-        );
+        self.start_site
+            .extend(problem.affinity.iter().map(|cpu| site_of.get(*cpu).copied().unwrap_or(NONE)));
         for queue in 0..self.queues {
             let site = self.start_site[queue];
             // A movable queue may not stay beside a fixed one on a CPU that is not allowed.

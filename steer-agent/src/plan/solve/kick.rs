@@ -5,7 +5,7 @@ use super::queues::{Buckets, Queues};
 use super::search::{LOOKS, Search};
 use super::state::{Placement, State};
 
-/// The generator SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators,
+/// The generator `SplitMix64` (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators,
 /// OOPSLA 2014): the whole state is one number, so a seed says everything.
 #[derive(Clone, Debug)]
 pub(super) struct Random(pub(super) u64);
@@ -106,7 +106,7 @@ impl Kicker<'_> {
     fn shake(&mut self) {
         self.search.trail.clear();
         self.queues.trail.clear();
-        for _ in 0..1 + self.random.below(self.instance.queues.min(6)) {
+        for _ in 0..=self.random.below(self.instance.queues.min(6)) {
             self.kick_queue();
         }
         if self.repair().is_infinite() {
@@ -154,7 +154,8 @@ impl Kicker<'_> {
         let at = state.at[bucket];
         let held = row[at]
             + self.instance.lambda * state.relief(self.instance, at, self.instance.load[bucket]);
-        let wished = |site: &usize| *site != at && row[*site] + state.shut[*site] < held - TOLERANCE;
+        let wished =
+            |site: &usize| *site != at && row[*site] + state.shut[*site] < held - TOLERANCE;
         let count = (0..self.instance.sites).filter(wished).count();
         if count == 0 {
             return None;
@@ -169,9 +170,9 @@ impl Kicker<'_> {
         let state = &*self.state;
         let buckets = self.instance.buckets;
         let start = self.random.below(buckets);
-        let away = (start..buckets)
-            .chain(0..start)
-            .find(|bucket| state.home[*bucket] < self.instance.sites && state.at[*bucket] != state.home[*bucket]);
+        let away = (start..buckets).chain(0..start).find(|bucket| {
+            state.home[*bucket] < self.instance.sites && state.at[*bucket] != state.home[*bucket]
+        });
         if let Some(bucket) = away {
             let (from, home) = (self.state.at[bucket], self.state.home[bucket]);
             self.search.shift(self.instance, self.state, bucket, home);
@@ -250,8 +251,10 @@ impl Kicker<'_> {
                 self.queues.relocate(instance, self.state, self.search, (queue, to), buckets);
             } else {
                 let nth = self.random.below(there);
-                let rival = (0..instance.queues).filter(|other| self.state.site[*other] == to).nth(nth);
-                let Some(other) = rival.filter(|other| !instance.fixed[*other] && instance.open[from])
+                let rival =
+                    (0..instance.queues).filter(|other| self.state.site[*other] == to).nth(nth);
+                let Some(other) =
+                    rival.filter(|other| !instance.fixed[*other] && instance.open[from])
                 else {
                     continue;
                 };

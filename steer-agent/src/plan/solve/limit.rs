@@ -55,7 +55,8 @@ impl Limiter {
                 if home < instance.sites && home != at {
                     let row = state.row(instance, bucket);
                     let load = instance.load[bucket];
-                    let over = (load - state.room[home]).max(0.0) - state.relief(instance, at, load);
+                    let over =
+                        (load - state.room[home]).max(0.0) - state.relief(instance, at, load);
                     self.order.push((row[home] - row[at] + instance.lambda * over, bucket));
                 }
             }

@@ -3,7 +3,7 @@
 //! # Problem
 //! Given are the consumption `W[b][c]` of every bucket by CPU and its load `L[b]`, the cost `D[i][j]`
 //! of a packet that is received on CPU i and consumed on j, and the present table and affinities. With
-//! g(b) the CPU that polls the queue of bucket b, S_c the load of all buckets with g(b) = c, and m(b) one
+//! g(b) the CPU that polls the queue of bucket b, `S_c` the load of all buckets with g(b) = c, and m(b) one
 //! where the bucket's queue changes, kappa where only that queue's CPU does, else nothing, make
 //!
 //! ```text

@@ -169,7 +169,8 @@ impl Problem {
             let share = if cpu == self.affinity[queue] { 0.0 } else { self.kappa };
             parts.moved += self.lambda_move * load * share;
         }
-        let over: f64 = carried.iter().zip(&self.cap).map(|(load, cap)| (load - cap).max(0.0)).sum();
+        let over: f64 =
+            carried.iter().zip(&self.cap).map(|(load, cap)| (load - cap).max(0.0)).sum();
         parts.overload = self.lambda_load * over;
         parts
     }

@@ -187,8 +187,7 @@ impl Queues {
                 continue;
             }
             let net = load - self.load[other];
-            let delta = self.whole(instance, queue, to) - own
-                + self.whole(instance, other, from)
+            let delta = self.whole(instance, queue, to) - own + self.whole(instance, other, from)
                 - self.whole(instance, other, to)
                 + over(to, net)
                 + over(from, -net);
@@ -248,9 +247,16 @@ impl Queues {
                         - self.cost[queue * sites + here]
                         - self.cost[other * sites + there];
                     if gain > TOLERANCE {
-                        improved |= self.attempt(instance, state, search, |queues, state, search| {
-                            queues.exchange(instance, state, search, (queue, other), Buckets::Stay);
-                        });
+                        improved |=
+                            self.attempt(instance, state, search, |queues, state, search| {
+                                queues.exchange(
+                                    instance,
+                                    state,
+                                    search,
+                                    (queue, other),
+                                    Buckets::Stay,
+                                );
+                            });
                     }
                 }
                 for to in 0..sites {
@@ -261,9 +267,16 @@ impl Queues {
                     }
                     let gain = self.cost[queue * sites + to] - self.cost[queue * sites + from];
                     if gain > TOLERANCE {
-                        improved |= self.attempt(instance, state, search, |queues, state, search| {
-                            queues.relocate(instance, state, search, (queue, to), Buckets::Stay);
-                        });
+                        improved |=
+                            self.attempt(instance, state, search, |queues, state, search| {
+                                queues.relocate(
+                                    instance,
+                                    state,
+                                    search,
+                                    (queue, to),
+                                    Buckets::Stay,
+                                );
+                            });
                     }
                 }
             }

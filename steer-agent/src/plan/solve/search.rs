@@ -133,7 +133,13 @@ impl Search {
     }
 
     /// Shifts and notes it.
-    pub(super) fn shift(&mut self, instance: &Instance, state: &mut State, bucket: usize, to: usize) {
+    pub(super) fn shift(
+        &mut self,
+        instance: &Instance,
+        state: &mut State,
+        bucket: usize,
+        to: usize,
+    ) {
         self.trail.push((bucket, state.at[bucket]));
         state.shift(instance, bucket, to);
     }
@@ -197,9 +203,9 @@ fn best_host(
     let load = instance.load[bucket];
     if state.limited {
         let mut best = (f64::INFINITY, NONE);
-        for site in 0..instance.sites {
+        for (site, cost) in row.iter().enumerate() {
             let over = (load - state.room[site]).max(0.0);
-            let price = row[site] + state.shut[site] + instance.lambda * over;
+            let price = cost + state.shut[site] + instance.lambda * over;
             if price < best.0
                 && !from.contains(&site)
                 && state.may_change(instance, state.grows(bucket, site) + more)
@@ -221,7 +227,7 @@ fn best_host(
         }
     }
     let least = least_of(prices);
-    match prices.iter().position(|price| *price == least) {
+    match prices.iter().position(|price| *price <= least) {
         Some(site) if least < f64::INFINITY => (least, site),
         _ => (f64::INFINITY, NONE),
     }
@@ -267,8 +273,8 @@ impl Wishes {
         let held = held(instance, state, bucket);
         let mut wishes = Self { count: 0, site: [NONE; WISHES], gain: [0.0; WISHES] };
         let mut least = TOLERANCE;
-        for site in 0..instance.sites {
-            let gain = held - row[site] - state.shut[site];
+        for (site, cost) in row.iter().enumerate() {
+            let gain = held - cost - state.shut[site];
             if gain > least && site != state.at[bucket] {
                 let mut place = if wishes.count < WISHES {
                     wishes.count += 1;

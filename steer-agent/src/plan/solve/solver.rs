@@ -25,7 +25,6 @@ pub struct Workspace {
     bound: Bound,
     start: Placement,
     best: Placement,
-    scratch: Placement,
     queue_load: Vec<f64>,
 }
 
@@ -42,7 +41,8 @@ impl Workspace {
     ) -> Solution {
         let mut solution = Solution::default();
         self.solve_once(problem, budget, seed, keep_going, &mut solution);
-        let unlimited = problem.max_table_changes.is_none() && problem.max_affinity_changes.is_none();
+        let unlimited =
+            problem.max_table_changes.is_none() && problem.max_affinity_changes.is_none();
         if unlimited && budget.settle > 0 && solution.changes(problem) {
             let mut next = problem.clone();
             let mut again = Solution::default();

@@ -128,9 +128,8 @@ impl State {
                     far + instance.pin_cost[queue * instance.sites + site]
                         + instance.lambda * (load - self.room[site]).max(0.0)
                 };
-                let best = (0..instance.sites)
-                    .filter(|site| instance.open[*site])
-                    .min_by(|a, b| {
+                let best =
+                    (0..instance.sites).filter(|site| instance.open[*site]).min_by(|a, b| {
                         let key = |site: usize| (self.queues_on[site] > 0, cost(site));
                         let (a, b) = (key(*a), key(*b));
                         a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
@@ -193,7 +192,9 @@ impl State {
 
     /// Whether `more` entries may still be changed.
     pub(super) fn may_change(&self, instance: &Instance, more: isize) -> bool {
-        !self.limited || more <= 0 || self.changed.saturating_add_signed(more) <= instance.table_limit
+        !self.limited
+            || more <= 0
+            || self.changed.saturating_add_signed(more) <= instance.table_limit
     }
 
     fn add_load(&mut self, instance: &Instance, site: usize, load: f64) {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::families::{Family, Recipe};
 use super::*;
 
-/// Optima proven by an integer-programming solver: family, buckets, CPUs, lambda_move, whether limited,
+/// Optima proven by an integer-programming solver: family, buckets, CPUs, `lambda_move`, whether limited,
 /// seed, optimum. How they were made is in docs/benchmarks.md.
 const OPTIMA: &str = include_str!("optima.txt");
 
@@ -20,53 +20,63 @@ const SHORT: Budget = Budget { kicks: 60, ..Budget::THOROUGH };
 /// included: tiny, so that all plans can be tried.
 fn any_problem(most: usize) -> impl Strategy<Value = Problem> {
     let sizes = (1..=most, 1usize..=4, 1usize..=4, any::<u64>());
-    (sizes, any::<[bool; 6]>(), 0usize..4).prop_map(|((buckets, queues, cpus, seed), flags, few)| {
-        let mut state = seed;
-        let mut below = move |bound: usize| {
-            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-            usize::try_from(state >> 33).unwrap_or(0) % bound
-        };
-        let [loose, asymmetric, stale, idle, unpriced, limited] = flags;
-        let mut allowed: Vec<usize> = (0..cpus).filter(|_| loose || below(3) > 0).collect();
-        if allowed.is_empty() {
-            allowed.push(below(cpus));
-        }
-        let cells = (0..cpus * cpus).map(|cell| match (cell / cpus, cell % cpus) {
-            (from, to) if from == to => 0.0,
-            _ if asymmetric => below(40) as f64 / 10.0,
-            (from, to) => if from / 2 == to / 2 { 1.0 } else { 3.0 },
-        });
-        let distance = Distances::new(cpus, cells.collect()).expect("square");
-        let mut consumed = Rows::default();
-        let mut load = Vec::new();
-        for _ in 0..buckets {
-            let row: Vec<(usize, f64)> =
-                (0..cpus).map(|cpu| (cpu, if below(2) == 0 { 0.0 } else { below(100) as f64 })).collect();
-            // Load without consumption and consumption without load both occur.
-            let total: f64 = row.iter().map(|(_, rate)| rate).sum();
-            load.push(if idle && below(4) == 0 { 0.0 } else { total + below(10) as f64 });
-            consumed.push(if idle && below(4) == 0 { Vec::new() } else { row });
-        }
-        let total: f64 = load.iter().sum();
-        Problem {
-            cpus,
-            table: (0..buckets)
-                .map(|_| if stale && below(4) == 0 { NONE } else { below(queues) })
-                .collect(),
-            affinity: (0..queues).map(|_| below(cpus)).collect(),
-            cap: vec![1.1 * total / queues.min(allowed.len()) as f64; cpus],
-            allowed,
-            distance,
-            consumed,
-            load,
-            lambda_load: 8.0,
-            lambda_move: if unpriced { 0.0 } else { 0.3 },
-            kappa: 0.5,
-            max_table_changes: limited.then_some(few),
-            max_affinity_changes: limited.then_some(few / 2),
-            ..Problem::default()
-        }
-    })
+    (sizes, any::<[bool; 6]>(), 0usize..4).prop_map(
+        |((buckets, queues, cpus, seed), flags, few)| {
+            let mut state = seed;
+            let mut below = move |bound: usize| {
+                state =
+                    state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+                usize::try_from(state >> 33).unwrap_or(0) % bound
+            };
+            let [loose, asymmetric, stale, quiet, unpriced, limited] = flags;
+            let mut allowed: Vec<usize> = (0..cpus).filter(|_| loose || below(3) > 0).collect();
+            if allowed.is_empty() {
+                allowed.push(below(cpus));
+            }
+            let cells = (0..cpus * cpus).map(|cell| match (cell / cpus, cell % cpus) {
+                (from, to) if from == to => 0.0,
+                _ if asymmetric => below(40) as f64 / 10.0,
+                (from, to) => {
+                    if from / 2 == to / 2 {
+                        1.0
+                    } else {
+                        3.0
+                    }
+                }
+            });
+            let distance = Distances::new(cpus, cells.collect()).expect("square");
+            let mut consumed = Rows::default();
+            let mut load = Vec::new();
+            for _ in 0..buckets {
+                let row: Vec<(usize, f64)> = (0..cpus)
+                    .map(|cpu| (cpu, if below(2) == 0 { 0.0 } else { below(100) as f64 }))
+                    .collect();
+                // Load without consumption and consumption without load both occur.
+                let total: f64 = row.iter().map(|(_, rate)| rate).sum();
+                load.push(if quiet && below(4) == 0 { 0.0 } else { total + below(10) as f64 });
+                consumed.push(if quiet && below(4) == 0 { Vec::new() } else { row });
+            }
+            let total: f64 = load.iter().sum();
+            Problem {
+                cpus,
+                table: (0..buckets)
+                    .map(|_| if stale && below(4) == 0 { NONE } else { below(queues) })
+                    .collect(),
+                affinity: (0..queues).map(|_| below(cpus)).collect(),
+                cap: vec![1.1 * total / queues.min(allowed.len()) as f64; cpus],
+                allowed,
+                distance,
+                consumed,
+                load,
+                lambda_load: 8.0,
+                lambda_move: if unpriced { 0.0 } else { 0.3 },
+                kappa: 0.5,
+                max_table_changes: limited.then_some(few),
+                max_affinity_changes: limited.then_some(few / 2),
+                ..Problem::default()
+            }
+        },
+    )
 }
 
 /// Entries and affinities that must change whatever the limits say.
@@ -279,11 +289,8 @@ fn with_idle_cpu(problem: &Problem, usable: bool) -> Problem {
         }
     }
     cells[cpus * cpus - 1] = 0.0;
-    let mut wider = Problem {
-        cpus,
-        distance: Distances::new(cpus, cells).expect("square"),
-        ..problem.clone()
-    };
+    let mut wider =
+        Problem { cpus, distance: Distances::new(cpus, cells).expect("square"), ..problem.clone() };
     wider.cap.push(problem.cap[0]);
     if usable {
         wider.allowed.push(problem.cpus);
@@ -328,7 +335,11 @@ fn nothing_changes_where_nothing_can_be_gained() {
     let mut silent = Rows::default();
     (0..16).for_each(|_| silent.push([]));
     unchanged(&Problem {
-        table: vec![0; 16], consumed: silent.clone(), load: vec![0.0; 16], cap: vec![0.0; 4], ..aligned()
+        table: vec![0; 16],
+        consumed: silent.clone(),
+        load: vec![0.0; 16],
+        cap: vec![0.0; 4],
+        ..aligned()
     });
     // Ties: everything costs the same wherever it is.
     let flat = Distances::new(4, vec![1.0; 16]).expect("square");
