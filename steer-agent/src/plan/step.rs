@@ -125,7 +125,9 @@ pub(super) fn steps(
                     from: Value::Cpus(affinity.clone()),
                     to: Value::Cpus(goal.clone()),
                 },
-                gain_per_s: 0.0,
+                gain_per_s: gain(world, old, table, cpus, |from, to| {
+                    from == to && from == queue.id
+                }),
                 reason: if seen == Some(cpu) {
                     format!("queue {} is polled on CPU {cpu}: keep it there", queue.id)
                 } else {
@@ -161,6 +163,29 @@ fn table_step(
     table: &[QueueId],
     cpus: &[Option<CpuId>],
 ) -> Step {
+    let moved = old.iter().zip(table).filter(|(from, to)| from != to).count();
+    Step {
+        change: Change {
+            target: Target::Table,
+            from: Value::Table(old.to_vec()),
+            to: Value::Table(table.to_vec()),
+        },
+        gain_per_s: gain(world, old, table, cpus, |from, to| from != to),
+        reason: format!(
+            "{moved} of {} buckets go to the queue of the CPU that consumes most of them",
+            table.len()
+        ),
+    }
+}
+
+/// Consumption per second that becomes aligned in the buckets whose old and new queue `counts`.
+fn gain(
+    world: &NicWorld,
+    old: &[QueueId],
+    table: &[QueueId],
+    cpus: &[Option<CpuId>],
+    counts: impl Fn(QueueId, QueueId) -> bool,
+) -> f64 {
     let on = |bucket: usize, cpu: Option<CpuId>| -> f64 {
         let row = world.demand_per_s.as_ref().and_then(|demand| demand.get(bucket));
         row.into_iter().flatten().filter(|(id, _)| Some(*id) == cpu).map(|(_, rate)| rate).sum()
@@ -169,24 +194,9 @@ fn table_step(
         let index = world.queues.iter().position(|world| world.queue == queue)?;
         cpus.get(index).copied().flatten()
     };
-    let mut moved = 0;
-    let mut gain_per_s = 0.0;
-    for (bucket, (from, to)) in old.iter().zip(table).enumerate() {
-        if from != to {
-            moved += 1;
-            gain_per_s += on(bucket, planned(*to)) - on(bucket, planned(*from));
-        }
-    }
-    Step {
-        change: Change {
-            target: Target::Table,
-            from: Value::Table(old.to_vec()),
-            to: Value::Table(table.to_vec()),
-        },
-        gain_per_s,
-        reason: format!(
-            "{moved} of {} buckets go to the queue of the CPU that consumes most of them",
-            table.len()
-        ),
-    }
+    let pairs = old.iter().zip(table).enumerate();
+    pairs
+        .filter(|(_, (from, to))| counts(**from, **to))
+        .map(|(bucket, (from, to))| on(bucket, planned(*to)) - on(bucket, world.napi_cpu(*from)))
+        .sum()
 }

@@ -109,6 +109,8 @@ fn crossed_buckets_change_places() {
     // Moving the interrupts costs half of that and reorders nothing.
     let plan = first(&world, &Policy::default());
     assert_eq!((table_of(&plan), plan.share_planned), (None, Some(1.0)));
+    let gain: f64 = plan.steps.iter().map(|step| step.gain_per_s).sum();
+    assert!((gain - 400.0).abs() < 1e-9, "{gain}");
     assert_eq!(cpus_after(world, &plan), [Some(2), Some(3), Some(0), Some(1)]);
 }
 

@@ -72,8 +72,7 @@ impl Queues {
         }
         self.trail.push((one, here));
         self.trail.push((other, there));
-        state.move_queue(instance, one, there);
-        state.move_queue(instance, other, here);
+        state.exchange_queues(instance, one, other);
         for (index, bucket) in self.followers.iter().enumerate() {
             search.shift(instance, state, *bucket, if index < split { there } else { here });
         }
@@ -82,11 +81,16 @@ impl Queues {
     /// Takes back every move of a queue since `mark`, newest first. Shifts are taken back by
     /// [`Search::take_back`].
     pub(super) fn take_back(&mut self, instance: &Instance, state: &mut State, mark: usize) {
+        if self.trail.len() == mark {
+            return;
+        }
+        state.hold_hosts();
         while self.trail.len() > mark {
             if let Some((queue, site)) = self.trail.pop() {
                 state.move_queue(instance, queue, site);
             }
         }
+        state.release_hosts(instance);
     }
 
     /// Whether the limits on changed entries and affinities are kept.
@@ -103,7 +107,7 @@ impl Queues {
         state: &mut State,
         search: &mut Search,
     ) {
-        const SWEEPS: usize = 8;
+        const SWEEPS: usize = 4;
         self.sum_up(instance);
         for _ in 0..SWEEPS {
             let mut improved = false;

@@ -244,18 +244,33 @@ impl State {
         self.site[queue] = site;
         self.queues_on[site] += 1;
         if self.queues_on[site] == 1 {
-            self.shut[site] = 0.0;
-            if self.ready {
-                let column = self.cost.iter().skip(site).step_by(instance.sites);
-                for (cost, least) in column.zip(&mut self.least) {
-                    *least = least.min(*cost);
-                }
-            }
+            self.open(instance, site);
         }
         self.queues_changed += usize::from(instance.start_site[queue] != site);
         self.add_load(instance, site, instance.pin_load[queue]);
         self.cost_sum += instance.pin_cost[queue * instance.sites + site];
         self.make_home(instance, queue, site, -1.0);
+    }
+
+    /// Makes `site` a host.
+    fn open(&mut self, instance: &Instance, site: usize) {
+        self.shut[site] = 0.0;
+        if self.ready {
+            let column = self.cost.iter().skip(site).step_by(instance.sites);
+            for (cost, least) in column.zip(&mut self.least) {
+                *least = least.min(*cost);
+            }
+        }
+    }
+
+    /// Two queues change sites, which both stay hosts all the while: opening one takes a look at
+    /// every bucket.
+    pub(super) fn exchange_queues(&mut self, instance: &Instance, one: usize, other: usize) {
+        let (here, there) = (self.site[one], self.site[other]);
+        self.queues_on[here] += 1;
+        self.move_queue(instance, one, there);
+        self.move_queue(instance, other, here);
+        self.queues_on[here] -= 1;
     }
 
     /// Gives (`sign` -1) or takes (+1) the rebate at `site` to the buckets that started in `queue`.
@@ -310,11 +325,31 @@ impl State {
         self.cost_sum -= change * (instance.buckets - self.changed) as f64;
     }
 
+    /// Lets no site become a host or cease to be one until [`State::release_hosts`]: hosts are
+    /// settled once all queues are where they belong, not for each that passes.
+    pub(super) fn hold_hosts(&mut self) {
+        self.queues_on.iter_mut().for_each(|count| *count += 1);
+    }
+
+    /// The end of [`State::hold_hosts`].
+    pub(super) fn release_hosts(&mut self, instance: &Instance) {
+        for site in 0..instance.sites {
+            self.queues_on[site] -= 1;
+            if self.queues_on[site] == 0 {
+                self.shut[site] = f64::INFINITY;
+            } else if self.shut[site] > 0.0 {
+                self.open(instance, site);
+            }
+        }
+    }
+
     /// Puts the queues and buckets where `placement` has them.
     pub(super) fn restore(&mut self, instance: &Instance, placement: &Placement) {
+        self.hold_hosts();
         for (queue, site) in placement.site.iter().enumerate() {
             self.move_queue(instance, queue, *site);
         }
+        self.release_hosts(instance);
         for (bucket, site) in placement.at.iter().enumerate() {
             self.shift(instance, bucket, *site);
         }

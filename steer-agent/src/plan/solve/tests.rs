@@ -28,14 +28,14 @@ fn any_problem(most: usize) -> impl Strategy<Value = Problem> {
                     state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
                 usize::try_from(state >> 33).unwrap_or(0) % bound
             };
-            let [loose, asymmetric, stale, quiet, unpriced, limited] = flags;
+            let [loose, crooked, stale, quiet, unpriced, limited] = flags;
             let mut allowed: Vec<usize> = (0..cpus).filter(|_| loose || below(3) > 0).collect();
             if allowed.is_empty() {
                 allowed.push(below(cpus));
             }
             let cells = (0..cpus * cpus).map(|cell| match (cell / cpus, cell % cpus) {
                 (from, to) if from == to => 0.0,
-                _ if asymmetric => below(40) as f64 / 10.0,
+                _ if crooked => below(40) as f64 / 10.0,
                 (from, to) => {
                     if from / 2 == to / 2 {
                         1.0
@@ -134,7 +134,7 @@ fn close(a: f64, b: f64) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn plans_are_legal(problem in any_problem(24)) {
@@ -460,7 +460,9 @@ fn stored_optima_are_met() {
     let mut workspace = Workspace::default();
     for (recipe, optimum) in stored() {
         let problem = recipe.problem();
+        // A quarter of the work that a problem in a file is given: this runs unoptimised.
         let budget = Budget::thorough(problem.buckets(), problem.allowed.len());
+        let budget = Budget { kicks: budget.kicks / 4, settle: 1, ..budget };
         let solution = workspace.solve(&problem, &budget, 1, &mut || true);
         assert!(problem.is_legal(&solution.table, &solution.affinity), "{recipe:?}");
         check_limits(&problem, &solution).expect("limits hold");
