@@ -33,7 +33,8 @@ pub(super) fn problem(
     let mut workspace = Workspace::default();
     let mut budget = Budget::thorough(problem.buckets(), problem.allowed.len());
     if budget_us.is_some() {
-        budget = Budget { kicks: u32::MAX, settle: 0, ..budget };
+        // Soon a plan, then the better the longer.
+        budget = Budget { kicks: u32::MAX, ..Budget::QUICK };
     }
     let begun = Instant::now();
     let end = budget_us.and_then(|us| begun.checked_add(Duration::from_micros(us)));
