@@ -28,7 +28,7 @@ fn any_problem(most: usize) -> impl Strategy<Value = Problem> {
                     state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
                 usize::try_from(state >> 33).unwrap_or(0) % bound
             };
-            let [loose, crooked, stale, quiet, unpriced, limited] = flags;
+            let [loose, crooked, outdated, quiet, unpriced, limited] = flags;
             let mut allowed: Vec<usize> = (0..cpus).filter(|_| loose || below(3) > 0).collect();
             if allowed.is_empty() {
                 allowed.push(below(cpus));
@@ -60,7 +60,7 @@ fn any_problem(most: usize) -> impl Strategy<Value = Problem> {
             Problem {
                 cpus,
                 table: (0..buckets)
-                    .map(|_| if stale && below(4) == 0 { NONE } else { below(queues) })
+                    .map(|_| if outdated && below(4) == 0 { NONE } else { below(queues) })
                     .collect(),
                 affinity: (0..queues).map(|_| below(cpus)).collect(),
                 cap: vec![1.1 * total / queues.min(allowed.len()) as f64; cpus],
