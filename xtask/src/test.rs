@@ -34,6 +34,7 @@ pub(crate) fn test() -> Result<()> {
 /// Unit tests, and those that load the programs into the kernel of this machine.
 fn cargo_test() -> Result<()> {
     let mut cargo = Command::new("cargo");
-    cargo.args(["test", "--workspace", "--exclude=steer-ebpf"]);
+    // steer-exact is left out: it needs C++ and libclang; its optima are stored in the agent's tests.
+    cargo.args(["test", "--workspace", "--exclude=steer-ebpf", "--exclude=steer-exact"]);
     process::run(cargo.current_dir(workspace::root()))
 }
