@@ -35,7 +35,10 @@ impl<'a> Watch<'a> {
     /// Starts to observe `nics` with `observer`.
     pub fn start(machine: &'a Machine, nics: &[Nic], observer: Observer) -> anyhow::Result<Self> {
         let told: Vec<WatchedNic> = nics.iter().map(WatchedNic::of).collect();
-        let options = StartOptions { observer, nics: told.clone(), ..StartOptions::default() };
+        // One message a consumption: only for whoever asks for everything (`STEER_LOG=trace`).
+        let debug = log::log_enabled!(log::Level::Trace);
+        let options =
+            StartOptions { observer, nics: told.clone(), debug, ..StartOptions::default() };
         let kernel = KernelSide::start(&options)?;
         let nics = told
             .into_iter()
