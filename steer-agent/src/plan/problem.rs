@@ -116,7 +116,7 @@ impl PlanFile {
 pub enum ProblemError {
     /// It is not JSON, or a field is missing or of the wrong kind.
     #[error("not a planning problem: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(String),
     /// A later version, or something else altogether.
     #[error("format {0}: this steer reads format {FORMAT}")]
     Format(u32),
@@ -164,6 +164,13 @@ pub enum ProblemError {
     /// Neither eps nor cap.
     #[error("neither eps nor cap is given")]
     NoCap,
+}
+
+impl From<serde_json::Error> for ProblemError {
+    /// As text, not as a source: a chain of errors would say it twice.
+    fn from(error: serde_json::Error) -> Self {
+        Self::Json(error.to_string())
+    }
 }
 
 impl ProblemFile {

@@ -18,7 +18,7 @@ pub(super) struct Search {
     waiting: Vec<bool>,
     order: Vec<(f64, usize)>,
     scratch: Vec<f64>,
-    /// Every shift since the last [`Search::forget`], as bucket and site left.
+    /// Every shift since [`Search::fit`], as bucket and site left.
     pub(super) trail: Vec<(usize, usize)>,
 }
 
