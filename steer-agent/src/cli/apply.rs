@@ -32,7 +32,7 @@ pub(super) fn apply(args: &ApplyArgs, settings: &Settings) -> anyhow::Result<Exi
     let first = watch.sample()?;
     std::thread::sleep(args.window);
     let world = World::between(&first, &watch.sample()?, first.at_ns);
-    let mut wrote = false;
+    let (mut wrote, mut refused) = (false, false);
     for one in &mut steered {
         let Some(nic) = world.nics.iter().find(|nic| nic.nic.name == one.name()) else { continue };
         let softirq = world.softirq_share.as_deref();
@@ -41,11 +41,11 @@ pub(super) fn apply(args: &ApplyArgs, settings: &Settings) -> anyhow::Result<Exi
         if !plan.is_empty() {
             one.correct(nic, &plan, &hand);
             wrote |= one.is_waiting();
+            refused |= !one.is_waiting();
         }
     }
     if !wrote {
-        let failed = steered.iter().any(Steered::has_just_written);
-        return Ok(if failed { Exit::Failed } else { Exit::NotMet });
+        return Ok(if refused { Exit::Failed } else { Exit::NotMet });
     }
 
     // What is in flight drains, then a whole window shows the effect.
@@ -54,13 +54,19 @@ pub(super) fn apply(args: &ApplyArgs, settings: &Settings) -> anyhow::Result<Exi
     let first = watch.sample()?;
     std::thread::sleep(args.window);
     let world = World::between(&first, &watch.sample()?, first.at_ns);
-    let mut exit = Exit::Done;
+    let mut exit = if refused { Exit::Failed } else { Exit::Done };
     for one in &mut steered {
         let Some(nic) = world.nics.iter().find(|nic| nic.nic.name == one.name()) else { continue };
+        // Where nothing was written there is nothing to judge.
+        if !one.is_waiting() {
+            continue;
+        }
         one.judge(nic, &hand);
         if let (NicState::Observing | NicState::Contested, Some(why)) = one.state() {
             note(&format!("{}: {why}", one.name()));
             exit = Exit::Failed;
+        } else if let (true, (_, Some(why))) = (one.is_waiting(), one.state()) {
+            note(&format!("{}: written, but not yet in effect: {why}", one.name()));
         }
     }
     if exit == Exit::Done {

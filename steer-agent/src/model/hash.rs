@@ -1,8 +1,8 @@
 //! The hash of a flow computed from the NIC's key, and what live flows say about that key.
 //!
 //! A key that is known need not be the one in use. `virtio_net` in Linux 6.12 was seen to hand the
-//! device its key one byte late (first byte unknown, last byte lost), while 6.1 and 7.2 hand it over
-//! as told; the NIC then spreads by a perfectly good hash of a slightly different key. Which one it
+//! device its key one byte late (first byte unknown, last byte lost), while 6.1 hands it over as
+//! told; the NIC then spreads by a perfectly good hash of a slightly different key. Which one it
 //! is, is decided by the queues that flows are seen on and by nothing else.
 
 use std::net::IpAddr;
