@@ -20,10 +20,6 @@ pub(super) fn run(guest: &Guest) -> Result<()> {
     let load = correctable_load(guest)?;
     guest.expect_within("aligned share before", &load.window(WINDOW)?.share(), ..0.40)?;
 
-    guest.steer_expecting(exit::DONE, &["doctor", NIC])?;
-    guest.steer_expecting(exit::DONE, &["plan", NIC])?;
-    guest.expect_state("after looking", &original)?;
-
     let daemon = Daemon::start(guest, &[NIC])?;
     until_aligned(guest, &load, &daemon)?;
     guest.expect_within("aligned share after", &load.window(WINDOW)?.share(), ENOUGH..)?;
@@ -39,11 +35,6 @@ pub(super) fn run(guest: &Guest) -> Result<()> {
     guest.steer_expecting(exit::DONE, &["restore", NIC])?;
     guest.expect_state("after restore", &original)?;
     guest.steer_expecting(exit::NOT_MET, &["restore", NIC])?;
-
-    guest.steer_expecting(exit::DONE, &["apply", NIC])?;
-    guest.expect_within("aligned share after apply", &load.window(WINDOW)?.share(), ENOUGH..)?;
-    guest.steer_expecting(exit::DONE, &["restore", NIC])?;
-    guest.expect_state("after apply and restore", &original)?;
 
     guest.expect_nothing_lost(load)
 }

@@ -5,6 +5,7 @@ mod align;
 mod demo;
 mod kill9;
 mod observers;
+mod once;
 mod refuse;
 mod smoke;
 mod unverified;
@@ -29,7 +30,7 @@ pub struct Scenario {
 }
 
 /// Every scenario. `demo` is among them, so that a test finds it broken before a visitor does.
-pub static TABLE: [Scenario; 8] = [
+pub static TABLE: [Scenario; 9] = [
     Scenario {
         name: "smoke",
         about: "the machine itself: traffic flows, tables and affinities do what they say",
@@ -43,6 +44,13 @@ pub static TABLE: [Scenario; 8] = [
         needs_steer: true,
         machines: &["igb/6.1", "igb/6.12", "virtio/6.1", "virtio/6.12"],
         run: align::run,
+    },
+    Scenario {
+        name: "once",
+        about: "doctor and plan write nothing; apply corrects once, and restore undoes it",
+        needs_steer: true,
+        machines: &["igb/6.12"],
+        run: once::run,
     },
     Scenario {
         name: "kill9",
