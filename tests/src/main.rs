@@ -58,6 +58,9 @@ enum Role {
         /// Requests per second over all connections.
         #[arg(long, default_value_t = 2000)]
         rate: u32,
+        /// How uneven the connections are: 0 is even, 1 gives the n-th an n-th of the first's rate.
+        #[arg(long, default_value_t = 0.0)]
+        skew: f64,
         /// Use UDP instead of TCP.
         #[arg(long)]
         udp: bool,
@@ -75,8 +78,9 @@ fn main() -> Result<()> {
         Role::Serve { listen, workers, assign, udp, control } => {
             server::Server { listen, workers, assign, proto: Proto::new(udp) }.run(&control)
         }
-        Role::Load { target, flows, rate, udp, control } => {
-            client::Client { targets: target, flows, rate, proto: Proto::new(udp) }.run(&control)
+        Role::Load { target, flows, rate, skew, udp, control } => {
+            let proto = Proto::new(udp);
+            client::Client { targets: target, flows, rate, skew, proto }.run(&control)
         }
         Role::List => {
             for scenario in &scenario::TABLE {

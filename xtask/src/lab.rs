@@ -120,10 +120,10 @@ pub(crate) fn matrix() -> Result<Vec<Run>> {
 /// CPUs of a machine, unless asked for otherwise.
 const CPUS: u32 = 4;
 /// Seconds after which a scenario is given up, unless asked for otherwise.
-const TIMEOUT: u64 = 90;
+const TIMEOUT: u64 = 150;
 /// Time in which a machine comes up, of which it takes 3 to 8 s. Now and then, on a busy host, it
 /// never does: a CPU of the emulated machine loses its first timer interrupt and the kernel
-/// waits for it ("rcu_preempt kthread timer wakeup didn't happen"), or QEMU aborts. QEMU 10.0 with
+/// waits for it ("`rcu_preempt` kthread timer wakeup didn't happen"), or QEMU aborts. QEMU 10.0 with
 /// several TCG threads; seen twice in some five hundred starts,
 /// each time before the guest's first process.
 const COMING_UP: Duration = Duration::from_secs(45);

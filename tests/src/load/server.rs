@@ -7,7 +7,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     path::Path,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread,
@@ -19,7 +19,7 @@ use rustix::{
     buffer::spare_capacity,
     event::epoll::{self, EventData, EventFlags},
     net::{self, AddressFamily, SocketType, sockopt},
-    thread::{CpuSet, sched_getcpu, sched_setaffinity},
+    thread::{CpuSet, Pid, gettid, sched_getcpu, sched_setaffinity},
 };
 use serde::{Deserialize, Serialize};
 
@@ -93,7 +93,10 @@ enum Socket {
 }
 
 struct Worker {
-    cpu: usize,
+    /// The CPU it is pinned to.
+    cpu: AtomicUsize,
+    /// Its thread, once it runs.
+    thread: OnceLock<Pid>,
     epoll: OwnedFd,
     sockets: Mutex<HashMap<u64, Socket>>,
     received: AtomicU64,
@@ -120,6 +123,10 @@ impl Server {
         let stats = || control::json(&sum(&workers));
         let command = |command: &str| match command {
             "stats" => stats(),
+            order if order.starts_with("move ") => {
+                move_worker(&workers, order)?;
+                stats()
+            }
             "flows" => {
                 let flows: Vec<Flow> = workers.iter().flat_map(|worker| worker.flows()).collect();
                 control::json(&flows)
@@ -180,6 +187,17 @@ fn shared_socket(address: SocketAddr, kind: SocketType) -> Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Carries out `move WORKER CPU`: what a scheduler or an operator does to a running worker.
+fn move_worker(workers: &[Arc<Worker>], order: &str) -> Result<()> {
+    let mut words = order.split(' ').skip(1).map(str::parse::<usize>);
+    let mut word = || words.next().with_context(|| format!("too short: {order}"));
+    let (worker, cpu) = (word()??, word()??);
+    let worker = workers.get(worker).with_context(|| format!("no worker {worker}"))?;
+    Worker::pin(*worker.thread.get().context("the worker does not run yet")?, cpu)?;
+    worker.cpu.store(cpu, Ordering::Relaxed);
+    Ok(())
+}
+
 fn sum(workers: &[Arc<Worker>]) -> Stats {
     let workers: Vec<WorkerStats> = workers.iter().map(|worker| worker.stats()).collect();
     Stats {
@@ -192,7 +210,8 @@ fn sum(workers: &[Arc<Worker>]) -> Stats {
 impl Worker {
     fn new(cpu: usize) -> Result<Self> {
         Ok(Self {
-            cpu,
+            cpu: AtomicUsize::new(cpu),
+            thread: OnceLock::new(),
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             sockets: Mutex::default(),
             received: AtomicU64::new(0),
@@ -224,10 +243,17 @@ impl Worker {
         Ok(())
     }
 
-    fn serve(&self) -> Result<()> {
+    fn pin(thread: Pid, cpu: usize) -> Result<()> {
         let mut cpus = CpuSet::new();
-        cpus.set(self.cpu);
-        sched_setaffinity(None, &cpus)?;
+        cpus.set(cpu);
+        Ok(sched_setaffinity(Some(thread), &cpus)?)
+    }
+
+    fn serve(&self) -> Result<()> {
+        let thread = gettid();
+        Self::pin(thread, self.cpu.load(Ordering::Relaxed))?;
+        // Only now, so that nobody moves a worker that then goes back.
+        let _ = self.thread.set(thread);
         let mut events = Vec::with_capacity(64);
         loop {
             match epoll::wait(&self.epoll, spare_capacity(&mut events), None) {
@@ -299,7 +325,7 @@ impl Worker {
         let connections =
             sockets.values().filter(|socket| matches!(socket, Socket::Connection(_))).count();
         WorkerStats {
-            cpu: self.cpu,
+            cpu: self.cpu.load(Ordering::Relaxed),
             received: self.received.load(Ordering::Relaxed),
             aligned: self.aligned.load(Ordering::Relaxed),
             connections,
@@ -314,7 +340,7 @@ impl Worker {
             Some(Flow {
                 local: stream.local_addr().ok()?,
                 remote: stream.peer_addr().ok()?,
-                worker_cpu: self.cpu,
+                worker_cpu: self.cpu.load(Ordering::Relaxed),
                 incoming_cpu: sockopt::socket_incoming_cpu(stream).ok()?,
             })
         };

@@ -4,6 +4,7 @@ mod agree;
 mod align;
 mod demo;
 mod kill9;
+mod migrate;
 mod observers;
 mod once;
 mod refuse;
@@ -30,7 +31,7 @@ pub struct Scenario {
 }
 
 /// Every scenario. `demo` is among them, so that a test finds it broken before a visitor does.
-pub static TABLE: [Scenario; 9] = [
+pub static TABLE: [Scenario; 10] = [
     Scenario {
         name: "smoke",
         about: "the machine itself: traffic flows, tables and affinities do what they say",
@@ -58,6 +59,13 @@ pub static TABLE: [Scenario; 9] = [
         needs_steer: true,
         machines: &["igb/6.12"],
         run: kill9::run,
+    },
+    Scenario {
+        name: "migrate",
+        about: "a worker that changes CPU is followed within four periods, by few writes",
+        needs_steer: true,
+        machines: &["igb/6.12"],
+        run: migrate::run,
     },
     Scenario {
         name: "agree",
