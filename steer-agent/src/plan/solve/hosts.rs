@@ -93,7 +93,8 @@ impl Hosts {
             let row = state.row(instance, bucket);
             let (at, load) = (state.at[bucket], instance.load[bucket]);
             let priced = |site: usize| {
-                row[site] + load * if state.queues_on[site] > 0 { price[site] } else { average }
+                f64::from(row[site])
+                    + load * if state.queues_on[site] > 0 { price[site] } else { average }
             };
             let held = priced(at);
             let mut second = f64::INFINITY;
@@ -131,7 +132,7 @@ impl Hosts {
             .iter()
             .map(|bucket| {
                 let row = state.row(instance, *bucket);
-                row[to] - row[from]
+                f64::from(row[to]) - f64::from(row[from])
             })
             .sum();
         followed.max(0.0).min(self.loss[from].max(0.0))

@@ -66,11 +66,13 @@ mod limit;
 mod price;
 mod problem;
 mod queues;
+mod scan;
 mod search;
 mod solver;
 mod state;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 pub use distance::Distances;
 pub use problem::{Budget, Parts, Pins, Problem, Rows, Solution};

@@ -2,7 +2,8 @@
 
 use super::NONE;
 use super::instance::Instance;
-use super::state::{State, refill, smaller};
+use super::scan;
+use super::state::{State, refill};
 
 /// Cheapest hosts that are kept for each bucket while prices are sought.
 const KEPT: usize = 8;
@@ -15,9 +16,9 @@ pub(super) struct Prices {
     trial: Vec<f64>,
     slope: Vec<f64>,
     momentum: Vec<f64>,
-    kept_site: Vec<usize>,
-    kept_cost: Vec<f64>,
-    kept: usize,
+    /// The cheapest hosts of each bucket with their cost, cheapest first, as many of each.
+    kept: Vec<(f32, usize)>,
+    kept_each: usize,
     hosts: Vec<usize>,
     order: Vec<(f64, usize)>,
     target: Vec<usize>,
@@ -91,13 +92,15 @@ impl Prices {
             self.slope[*site] = self.filled[*site] - instance.cap[*site];
             bound += self.trial[*site] * self.slope[*site];
         }
-        let kept = self.kept;
-        for (bucket, load) in instance.load.iter().enumerate() {
-            let sites = &self.kept_site[bucket * kept..(bucket + 1) * kept];
-            let costs = &self.kept_cost[bucket * kept..(bucket + 1) * kept];
+        for (kept, load) in self.kept.chunks_exact(self.kept_each.max(1)).zip(&instance.load) {
             let mut least = f64::INFINITY;
             let mut goal = 0;
-            for (site, cost) in sites.iter().zip(costs) {
+            for (cost, site) in kept {
+                let cost = f64::from(*cost);
+                // They are in order and no price is negative: the rest is dearer.
+                if cost >= least {
+                    break;
+                }
                 let price = cost + self.trial[*site] * load;
                 if price < least {
                     least = price;
@@ -113,40 +116,11 @@ impl Prices {
     /// The cheapest hosts of each bucket. Equals are taken from a place that depends on the
     /// bucket, or all buckets that do not care would keep the same few.
     fn keep_cheapest(&mut self, instance: &Instance, state: &State) {
-        const BLOCK: usize = 8;
-        let sites_in_all = instance.sites;
-        self.kept = self.hosts.len().min(KEPT);
-        let kept = self.kept;
-        refill(&mut self.kept_site, instance.buckets * kept, 0);
-        refill(&mut self.kept_cost, instance.buckets * kept, f64::INFINITY);
-        for bucket in 0..instance.buckets {
+        self.kept_each = self.hosts.len().min(KEPT);
+        refill(&mut self.kept, instance.buckets * self.kept_each, (f32::INFINITY, 0));
+        for (bucket, kept) in self.kept.chunks_exact_mut(self.kept_each.max(1)).enumerate() {
             let row = state.row(instance, bucket);
-            let kept_sites = &mut self.kept_site[bucket * kept..(bucket + 1) * kept];
-            let costs = &mut self.kept_cost[bucket * kept..(bucket + 1) * kept];
-            let offset = bucket % sites_in_all;
-            let mut worst = f64::INFINITY;
-            for (first, part) in [(offset, &row[offset..]), (0, &row[..offset])] {
-                for (block, cells) in part.chunks(BLOCK).enumerate() {
-                    // Most blocks hold nothing cheap enough, which is quickly seen.
-                    if cells.iter().copied().fold(f64::INFINITY, smaller) >= worst {
-                        continue;
-                    }
-                    for (cell, site) in cells.iter().zip(first + block * BLOCK..) {
-                        let cost = cell + state.shut[site];
-                        if cost < worst {
-                            let mut place = kept - 1;
-                            while place > 0 && costs[place - 1] > cost {
-                                costs[place] = costs[place - 1];
-                                kept_sites[place] = kept_sites[place - 1];
-                                place -= 1;
-                            }
-                            costs[place] = cost;
-                            kept_sites[place] = site;
-                            worst = costs[kept - 1];
-                        }
-                    }
-                }
-            }
+            scan::keep_cheapest(row, &state.shut, bucket % instance.sites, kept);
         }
         // Load of the pins: it is there before any bucket.
         refill(&mut self.filled, instance.sites, 0.0);
@@ -160,12 +134,13 @@ impl Prices {
         self.momentum.copy_from_slice(&self.filled);
         let carried = &mut self.momentum;
         let mut total = 0.0;
-        let kept = self.kept;
-        for (bucket, load) in instance.load.iter().enumerate() {
+        for (kept, load) in self.kept.chunks_exact(self.kept_each.max(1)).zip(&instance.load) {
             let mut best = (f64::INFINITY, 0);
-            let sites = &self.kept_site[bucket * kept..(bucket + 1) * kept];
-            let costs = &self.kept_cost[bucket * kept..(bucket + 1) * kept];
-            for (site, cost) in sites.iter().zip(costs) {
+            for (cost, site) in kept {
+                let cost = f64::from(*cost);
+                if cost >= best.0 {
+                    break;
+                }
                 let room = (instance.cap[*site] - carried[*site]).max(0.0);
                 let price = cost + instance.lambda * (load - room).max(0.0);
                 if price < best.0 {
@@ -183,15 +158,18 @@ impl Prices {
     /// first, while there is room; the rest, largest first, go where cost, price and overload are
     /// least.
     pub(super) fn construct(&mut self, instance: &Instance, state: &mut State) {
-        let kept = self.kept;
+        let kept = self.kept.chunks_exact(self.kept_each.max(1));
         refill(&mut self.target, instance.buckets, NONE);
         self.order.clear();
-        for (bucket, load) in instance.load.iter().enumerate() {
+        for (bucket, (kept, load)) in kept.zip(&instance.load).enumerate() {
             let mut best = (f64::INFINITY, NONE);
             let mut second = f64::INFINITY;
-            for place in bucket * kept..(bucket + 1) * kept {
-                let site = self.kept_site[place];
-                let price = self.kept_cost[place] + self.price[site] * load;
+            for (cost, site) in kept {
+                let (site, cost) = (*site, f64::from(*cost));
+                if cost >= second {
+                    break;
+                }
+                let price = cost + self.price[site] * load;
                 if price < best.0 {
                     second = best.0;
                     best = (price, site);
@@ -225,7 +203,7 @@ impl Prices {
             for site in &self.hosts {
                 let room = (instance.cap[*site] - carried[*site]).max(0.0);
                 let over = instance.lambda * (*load - room).max(0.0);
-                let price = row[*site] + self.price[*site] * *load + over;
+                let price = f64::from(row[*site]) + self.price[*site] * *load + over;
                 if price < best.0 {
                     best = (price, *site);
                 }

@@ -48,7 +48,7 @@ impl Rows {
     }
 
     /// One row as (CPU, rate).
-    pub fn row(&self, row: usize) -> impl Iterator<Item = (usize, f64)> {
+    pub fn row(&self, row: usize) -> impl Iterator<Item = (usize, f64)> + Clone {
         let range = self.start[row]..self.start[row + 1];
         self.cpu[range.clone()].iter().copied().zip(self.rate[range].iter().copied())
     }
@@ -56,10 +56,6 @@ impl Rows {
     /// All entries of all rows as (CPU, rate).
     pub fn entries(&self) -> impl Iterator<Item = (usize, f64)> {
         self.cpu.iter().copied().zip(self.rate.iter().copied())
-    }
-
-    pub(super) fn row_len(&self, row: usize) -> usize {
-        self.start[row + 1] - self.start[row]
     }
 }
 

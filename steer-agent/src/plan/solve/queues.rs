@@ -134,7 +134,7 @@ impl Queues {
                 self.weight[queue] += instance.weight[*bucket];
                 let row = &instance.cost[bucket * sites..(bucket + 1) * sites];
                 for (sum, cost) in sums.iter_mut().zip(row) {
-                    *sum += cost;
+                    *sum += f64::from(*cost);
                 }
             }
         }

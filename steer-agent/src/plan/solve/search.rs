@@ -2,7 +2,8 @@
 
 use super::NONE;
 use super::instance::{Instance, TOLERANCE};
-use super::state::{State, refill, smaller};
+use super::scan;
+use super::state::{State, refill};
 
 /// How many dearer-than-wished hosts are tried as the other side of a swap or ejection.
 const WISHES: usize = 6;
@@ -17,7 +18,7 @@ pub(super) struct Search {
     pending: Vec<usize>,
     waiting: Vec<bool>,
     order: Vec<(f64, usize)>,
-    scratch: Vec<f64>,
+    scratch: Vec<f32>,
     /// Every shift since [`Search::fit`], as bucket and site left.
     pub(super) trail: Vec<(usize, usize)>,
 }
@@ -187,7 +188,7 @@ impl Search {
 /// At least what the bucket could save where it would like to be if there were room, its share in
 /// the overload of its own site included.
 fn regret(instance: &Instance, state: &State, bucket: usize) -> f64 {
-    held(instance, state, bucket) - state.least[bucket]
+    held(instance, state, bucket) - f64::from(state.least[bucket])
 }
 
 /// The host for `bucket` that makes the objective least, `from` its own excluded.
@@ -197,7 +198,7 @@ fn best_host(
     bucket: usize,
     from: [usize; 2],
     more: isize,
-    prices: &mut [f64],
+    prices: &mut [f32],
 ) -> (f64, usize) {
     let row = state.row(instance, bucket);
     let load = instance.load[bucket];
@@ -205,7 +206,7 @@ fn best_host(
         let mut best = (f64::INFINITY, NONE);
         for (site, cost) in row.iter().enumerate() {
             let over = (load - state.room[site]).max(0.0);
-            let price = cost + state.shut[site] + instance.lambda * over;
+            let price = f64::from(cost + state.shut[site]) + instance.lambda * over;
             if price < best.0
                 && !from.contains(&site)
                 && state.may_change(instance, state.grows(bucket, site) + more)
@@ -215,34 +216,12 @@ fn best_host(
         }
         return best;
     }
-    // All prices first, then the least of them: two loops that the compiler can vectorise.
-    let sites = row.iter().zip(&state.room).zip(&state.shut);
-    for (price, ((cost, room), shut)) in prices.iter_mut().zip(sites) {
-        let short = load - room;
-        *price = cost + shut + instance.lambda * if short > 0.0 { short } else { 0.0 };
+    let site = scan::cheapest(row, &state.space, instance.small[bucket], from, prices);
+    if site == NONE {
+        return (f64::INFINITY, NONE);
     }
-    for site in from {
-        if let Some(price) = prices.get_mut(site) {
-            *price = f64::INFINITY;
-        }
-    }
-    let least = least_of(prices);
-    match prices.iter().position(|price| *price <= least) {
-        Some(site) if least < f64::INFINITY => (least, site),
-        _ => (f64::INFINITY, NONE),
-    }
-}
-
-/// The least of `values`, in four strands.
-fn least_of(values: &[f64]) -> f64 {
-    let mut strands = [f64::INFINITY; 4];
-    let (blocks, rest) = values.as_chunks::<4>();
-    for block in blocks {
-        for (strand, value) in strands.iter_mut().zip(block) {
-            *strand = smaller(*strand, *value);
-        }
-    }
-    strands.iter().chain(rest).copied().fold(f64::INFINITY, smaller)
+    let over = (load - state.room[site]).max(0.0);
+    (f64::from(row[site]) + instance.lambda * over, site)
 }
 
 /// What `bucket` costs where it is, its part in the overload included.
@@ -251,7 +230,7 @@ fn held(instance: &Instance, state: &State, bucket: usize) -> f64 {
     state.here[bucket] + instance.lambda * over
 }
 
-fn best_shift(instance: &Instance, state: &State, bucket: usize, prices: &mut [f64]) -> Move {
+fn best_shift(instance: &Instance, state: &State, bucket: usize, prices: &mut [f32]) -> Move {
     let mut best = Move::NONE;
     let (price, site) = best_host(instance, state, bucket, [state.at[bucket], NONE], 0, prices);
     if site != NONE {
@@ -274,7 +253,7 @@ impl Wishes {
         let mut wishes = Self { count: 0, site: [NONE; WISHES], gain: [0.0; WISHES] };
         let mut least = TOLERANCE;
         for (site, cost) in row.iter().enumerate() {
-            let gain = held - cost - state.shut[site];
+            let gain = held - f64::from(cost + state.shut[site]);
             if gain > least && site != state.at[bucket] {
                 let mut place = if wishes.count < WISHES {
                     wishes.count += 1;
@@ -309,16 +288,16 @@ fn best_swap(instance: &Instance, state: &State, bucket: usize, wishes: &Wishes,
     let load = instance.load[bucket];
     let own = state.row(instance, bucket);
     for site in &wishes.site[..wishes.count] {
-        let gain = own[*site] - own[from];
+        let gain = f64::from(own[*site]) - f64::from(own[from]);
         for other in &state.list[*site] {
             let change = load - instance.load[*other];
             let over = over_change(instance, state, *site, change)
                 + over_change(instance, state, from, -change);
             let sure = gain + instance.lambda * over - state.here[*other];
-            if sure + state.least[*other] >= best.delta {
+            if sure + f64::from(state.least[*other]) >= best.delta {
                 continue;
             }
-            let delta = sure + state.cost[other * instance.sites + from];
+            let delta = sure + f64::from(state.cost[other * instance.sites + from]);
             if delta < best.delta
                 && (!state.limited
                     || state.may_change(
@@ -339,20 +318,20 @@ fn best_ejection(
     bucket: usize,
     wishes: &Wishes,
     best: &mut Move,
-    prices: &mut [f64],
+    prices: &mut [f32],
 ) {
     let from = state.at[bucket];
     let load = instance.load[bucket];
     let held = held(instance, state, bucket);
     let own = state.row(instance, bucket);
     for site in &wishes.site[..wishes.count] {
-        let gain = own[*site] - held;
+        let gain = f64::from(own[*site]) - held;
         let more = if state.limited { state.grows(bucket, *site) } else { 0 };
         for other in &state.list[*site] {
             let weight = instance.load[*other];
             let over = instance.lambda * over_change(instance, state, *site, load - weight);
             let sure = gain + over - state.here[*other];
-            if sure + state.least[*other] >= best.delta {
+            if sure + f64::from(state.least[*other]) >= best.delta {
                 continue;
             }
             let (price, third) = best_host(instance, state, *other, [*site, from], more, prices);
@@ -378,9 +357,9 @@ fn best_trade(instance: &Instance, state: &State, bucket: usize, wishes: &Wishes
         }
         let weight = instance.load[other];
         let row = state.row(instance, other);
-        let back = row[home] - row[there];
+        let back = f64::from(row[home]) - f64::from(row[there]);
         for site in &wishes.site[..wishes.count] {
-            let mut delta = back + own[*site] - own[from];
+            let mut delta = back + f64::from(own[*site]) - f64::from(own[from]);
             if delta >= best.delta + instance.lambda {
                 continue;
             }

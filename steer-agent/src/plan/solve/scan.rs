@@ -1,0 +1,134 @@
+//! Loops over rows of the cost matrix, in singles and written so that they are vectorised.
+
+use super::NONE;
+use super::state::smaller;
+
+/// Values that are looked at side by side.
+const STRANDS: usize = 8;
+
+/// The least of `values`.
+pub(super) fn least_of(values: &[f32]) -> f32 {
+    let mut strands = [f32::INFINITY; STRANDS];
+    let (blocks, rest) = values.as_chunks::<STRANDS>();
+    for block in blocks {
+        for (strand, value) in strands.iter_mut().zip(block) {
+            *strand = smaller(*strand, *value);
+        }
+    }
+    strands.iter().chain(rest).copied().fold(f32::INFINITY, smaller)
+}
+
+/// The least of `row` where `shut` is nothing.
+pub(super) fn least_open(row: &[f32], shut: &[f32]) -> f32 {
+    let mut strands = [f32::INFINITY; STRANDS];
+    let (blocks, rest) = row.as_chunks::<STRANDS>();
+    let (shut_blocks, shut_rest) = shut.as_chunks::<STRANDS>();
+    for (block, shut) in blocks.iter().zip(shut_blocks) {
+        for ((strand, cost), shut) in strands.iter_mut().zip(block).zip(shut) {
+            *strand = smaller(*strand, cost + shut);
+        }
+    }
+    let rest = rest.iter().zip(shut_rest).map(|(cost, shut)| cost + shut);
+    rest.chain(strands).fold(f32::INFINITY, smaller)
+}
+
+/// The place of the least of `row` with overload at `lambda` where `load` exceeds `space`, two
+/// places excluded; [`NONE`] if there is no finite one.
+pub(super) fn cheapest(
+    row: &[f32],
+    space: &[f32],
+    (load, lambda): (f32, f32),
+    excluded: [usize; 2],
+    prices: &mut [f32],
+) -> usize {
+    // All prices first, then the least of them: two loops without a branch.
+    for ((price, cost), space) in prices.iter_mut().zip(row).zip(space) {
+        let short = load - space;
+        *price = cost + lambda * if short > 0.0 { short } else { 0.0 };
+    }
+    for place in excluded {
+        if let Some(price) = prices.get_mut(place) {
+            *price = f32::INFINITY;
+        }
+    }
+    let least = least_of(prices);
+    if least == f32::INFINITY { NONE } else { find(prices, least) }
+}
+
+/// The first place of `wanted`.
+fn find(values: &[f32], wanted: f32) -> usize {
+    let (blocks, rest) = values.as_chunks::<STRANDS>();
+    for (block, values) in blocks.iter().enumerate() {
+        let mut found = false;
+        for value in values {
+            found |= *value <= wanted;
+        }
+        if found {
+            let within = values.iter().position(|value| *value <= wanted);
+            return block * STRANDS + within.unwrap_or(0);
+        }
+    }
+    let within = rest.iter().position(|value| *value <= wanted);
+    within.map_or(NONE, |within| blocks.len() * STRANDS + within)
+}
+
+/// Fills `kept` with the cheapest places of `row`, cheapest first, where `shut` is nothing. Equals
+/// are taken from `offset` on, then from the beginning. There must be as many as `kept` is long.
+pub(super) fn keep_cheapest(row: &[f32], shut: &[f32], offset: usize, kept: &mut [(f32, usize)]) {
+    let mut count = 0;
+    // What is above this is not among the cheapest.
+    let mut worst = bar(row, shut, kept.len());
+    for (first, row, shut) in
+        [(offset, &row[offset..], &shut[offset..]), (0, &row[..offset], &shut[..offset])]
+    {
+        let blocks = row.chunks(STRANDS).zip(shut.chunks(STRANDS));
+        for (block, (row, shut)) in blocks.enumerate() {
+            let mut found = false;
+            for (cost, shut) in row.iter().zip(shut) {
+                found |= cost + shut <= worst;
+            }
+            if !found {
+                continue;
+            }
+            for (place, (cost, shut)) in (first + block * STRANDS..).zip(row.iter().zip(shut)) {
+                let cost = cost + shut;
+                let full = count == kept.len();
+                if cost > worst || (full && cost >= worst) {
+                    continue;
+                }
+                let mut rank = if full { count - 1 } else { count };
+                while rank > 0 && kept[rank - 1].0 > cost {
+                    kept[rank] = kept[rank - 1];
+                    rank -= 1;
+                }
+                kept[rank] = (cost, place);
+                count += usize::from(!full);
+                if count == kept.len() {
+                    worst = kept[count - 1].0;
+                }
+            }
+        }
+    }
+}
+
+/// A number that at least `count` of `row` do not exceed, and hardly more.
+fn bar(row: &[f32], shut: &[f32], count: usize) -> f32 {
+    const COLUMNS: usize = 16;
+    let mut least = [f32::INFINITY; COLUMNS];
+    for (row, shut) in row.chunks(COLUMNS).zip(shut.chunks(COLUMNS)) {
+        for ((least, cost), shut) in least.iter_mut().zip(row).zip(shut) {
+            *least = smaller(*least, cost + shut);
+        }
+    }
+    let mut bar = f32::INFINITY;
+    for value in least {
+        let mut below = 0u32;
+        for other in least {
+            below += u32::from(other <= value);
+        }
+        if below as usize >= count {
+            bar = smaller(bar, value);
+        }
+    }
+    bar
+}
