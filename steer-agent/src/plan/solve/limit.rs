@@ -30,6 +30,7 @@ impl Limiter {
             state.set_rebate(instance, tie + middle);
             parts.prices.seek(instance, state, price_steps);
             parts.prices.construct(instance, state);
+            parts.search.forget();
             parts.search.passes(instance, state, 4, LOOKS / 2 * instance.buckets);
             if state.changed > instance.table_limit {
                 low = middle;

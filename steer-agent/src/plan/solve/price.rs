@@ -1,7 +1,7 @@
 //! Prices for load by subgradient steps on the Lagrangian of the caps, and plans built by them.
 
 use super::NONE;
-use super::instance::Instance;
+use super::instance::{Instance, single};
 use super::scan;
 use super::state::{State, refill};
 
@@ -14,13 +14,15 @@ pub(super) struct Prices {
     /// Price of load on each site.
     pub(super) price: Vec<f64>,
     trial: Vec<f64>,
+    /// The trial prices, rounded.
+    small: Vec<f32>,
     slope: Vec<f64>,
     momentum: Vec<f64>,
     /// The cheapest hosts of each bucket with their cost, cheapest first, as many of each.
-    kept: Vec<(f32, usize)>,
+    kept: Vec<(f32, u32)>,
     kept_each: usize,
     hosts: Vec<usize>,
-    order: Vec<(f64, usize)>,
+    order: Vec<u64>,
     target: Vec<usize>,
     filled: Vec<f64>,
 }
@@ -92,22 +94,24 @@ impl Prices {
             self.slope[*site] = self.filled[*site] - instance.cap[*site];
             bound += self.trial[*site] * self.slope[*site];
         }
-        for (kept, load) in self.kept.chunks_exact(self.kept_each.max(1)).zip(&instance.load) {
-            let mut least = f64::INFINITY;
+        self.small.clear();
+        self.small.extend(self.trial.iter().map(|price| single(*price)));
+        let buckets = self.kept.chunks_exact(self.kept_each.max(1)).zip(&instance.small);
+        for ((kept, (small, _)), load) in buckets.zip(&instance.load) {
+            let mut least = f32::INFINITY;
             let mut goal = 0;
             for (cost, site) in kept {
-                let cost = f64::from(*cost);
                 // They are in order and no price is negative: the rest is dearer.
-                if cost >= least {
+                if *cost >= least {
                     break;
                 }
-                let price = cost + self.trial[*site] * load;
+                let price = cost + self.small[*site as usize] * small;
                 if price < least {
                     least = price;
-                    goal = *site;
+                    goal = *site as usize;
                 }
             }
-            bound += least;
+            bound += f64::from(least);
             self.slope[goal] += load;
         }
         bound
@@ -137,14 +141,14 @@ impl Prices {
         for (kept, load) in self.kept.chunks_exact(self.kept_each.max(1)).zip(&instance.load) {
             let mut best = (f64::INFINITY, 0);
             for (cost, site) in kept {
-                let cost = f64::from(*cost);
+                let (cost, site) = (f64::from(*cost), *site as usize);
                 if cost >= best.0 {
                     break;
                 }
-                let room = (instance.cap[*site] - carried[*site]).max(0.0);
+                let room = (instance.cap[site] - carried[site]).max(0.0);
                 let price = cost + instance.lambda * (load - room).max(0.0);
                 if price < best.0 {
-                    best = (price, *site);
+                    best = (price, site);
                 }
             }
             total += best.0;
@@ -165,7 +169,7 @@ impl Prices {
             let mut best = (f64::INFINITY, NONE);
             let mut second = f64::INFINITY;
             for (cost, site) in kept {
-                let (site, cost) = (*site, f64::from(*cost));
+                let (cost, site) = (f64::from(*cost), *site as usize);
                 if cost >= second {
                     break;
                 }
@@ -179,37 +183,39 @@ impl Prices {
             }
             self.target[bucket] = best.1;
             let regret = if *load > 0.0 { (second - best.0) / load } else { f64::INFINITY };
-            self.order.push((regret, bucket));
+            self.order.push(scan::greatest_first(regret, bucket));
         }
-        self.order.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        self.order.sort_unstable();
         self.momentum.copy_from_slice(&self.filled);
         let carried = &mut self.momentum;
         let mut waiting = 0;
         for place in 0..self.order.len() {
-            let bucket = self.order[place].1;
+            let bucket = scan::index_of(self.order[place]);
             let (site, load) = (self.target[bucket], instance.load[bucket]);
             if carried[site] + load <= instance.cap[site] {
                 carried[site] += load;
             } else {
-                self.order[waiting] = (load, bucket);
+                self.order[waiting] = scan::greatest_first(load, bucket);
                 waiting += 1;
             }
         }
         let late = &mut self.order[..waiting];
-        late.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        for (load, bucket) in late {
-            let row = state.row(instance, *bucket);
+        late.sort_unstable();
+        for late in late {
+            let bucket = scan::index_of(*late);
+            let load = instance.load[bucket];
+            let row = state.row(instance, bucket);
             let mut best = (f64::INFINITY, NONE);
             for site in &self.hosts {
                 let room = (instance.cap[*site] - carried[*site]).max(0.0);
-                let over = instance.lambda * (*load - room).max(0.0);
-                let price = f64::from(row[*site]) + self.price[*site] * *load + over;
+                let over = instance.lambda * (load - room).max(0.0);
+                let price = f64::from(row[*site]) + self.price[*site] * load + over;
                 if price < best.0 {
                     best = (price, *site);
                 }
             }
-            self.target[*bucket] = best.1;
-            carried[best.1] += *load;
+            self.target[bucket] = best.1;
+            carried[best.1] += load;
         }
         for (bucket, site) in self.target.iter().enumerate() {
             state.shift(instance, bucket, *site);

@@ -45,6 +45,8 @@ impl Queues {
             self.followers.extend(members.filter(|bucket| state.at[**bucket] == from));
         }
         self.trail.push((queue, from));
+        search.note_queue(instance, queue, from);
+        search.note_queue(instance, queue, to);
         state.move_queue(instance, queue, to);
         for bucket in &self.followers {
             search.shift(instance, state, *bucket, to);
@@ -72,6 +74,8 @@ impl Queues {
         }
         self.trail.push((one, here));
         self.trail.push((other, there));
+        search.note_queue(instance, one, there);
+        search.note_queue(instance, other, here);
         state.exchange_queues(instance, one, other);
         for (index, bucket) in self.followers.iter().enumerate() {
             search.shift(instance, state, *bucket, if index < split { there } else { here });

@@ -1,10 +1,22 @@
 //! Loops over rows of the cost matrix, in singles and written so that they are vectorised.
 
 use super::NONE;
+use super::instance::single;
 use super::state::smaller;
 
 /// Values that are looked at side by side.
 const STRANDS: usize = 8;
+
+/// A number that sorts as `key` does, which must not be negative, the greatest first and then by
+/// `index`: one comparison instead of two, and half of what there is to move.
+pub(super) fn greatest_first(key: f64, index: usize) -> u64 {
+    u64::from(!single(key).to_bits()) << 32 | index as u64 & 0xffff_ffff
+}
+
+/// The index in what [`greatest_first`] made.
+pub(super) fn index_of(sorted: u64) -> usize {
+    usize::try_from(sorted & 0xffff_ffff).unwrap_or(NONE)
+}
 
 /// The least of `values`.
 pub(super) fn least_of(values: &[f32]) -> f32 {
@@ -72,9 +84,18 @@ fn find(values: &[f32], wanted: f32) -> usize {
     within.map_or(NONE, |within| blocks.len() * STRANDS + within)
 }
 
+/// Whether a place of `row` that costs less than `held` has changed since `looked`.
+pub(super) fn any_newer(row: &[f32], held: f32, changed: &[u32], looked: u32) -> bool {
+    let mut found = false;
+    for (cost, changed) in row.iter().zip(changed) {
+        found |= (*cost < held) & (*changed > looked);
+    }
+    found
+}
+
 /// Fills `kept` with the cheapest places of `row`, cheapest first, where `shut` is nothing. Equals
 /// are taken from `offset` on, then from the beginning. There must be as many as `kept` is long.
-pub(super) fn keep_cheapest(row: &[f32], shut: &[f32], offset: usize, kept: &mut [(f32, usize)]) {
+pub(super) fn keep_cheapest(row: &[f32], shut: &[f32], offset: usize, kept: &mut [(f32, u32)]) {
     let mut count = 0;
     // What is above this is not among the cheapest.
     let mut worst = bar(row, shut, kept.len());
@@ -101,7 +122,7 @@ pub(super) fn keep_cheapest(row: &[f32], shut: &[f32], offset: usize, kept: &mut
                     kept[rank] = kept[rank - 1];
                     rank -= 1;
                 }
-                kept[rank] = (cost, place);
+                kept[rank] = (cost, u32::try_from(place).unwrap_or(0));
                 count += usize::from(!full);
                 if count == kept.len() {
                     worst = kept[count - 1].0;

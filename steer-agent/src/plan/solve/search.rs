@@ -1,7 +1,7 @@
 //! Local search over buckets with the queues where they are: shift, swap, ejection, trade.
 
 use super::NONE;
-use super::instance::{Instance, TOLERANCE};
+use super::instance::{Instance, TOLERANCE, single};
 use super::scan;
 use super::state::{State, refill};
 
@@ -17,7 +17,12 @@ pub(super) struct Search {
     /// Buckets to look at, and whether each is among them.
     pending: Vec<usize>,
     waiting: Vec<bool>,
-    order: Vec<(f64, usize)>,
+    order: Vec<u64>,
+    /// Counts shifts, to tell what is news to a bucket: when each site last changed, and when each
+    /// bucket was last looked at in vain.
+    clock: u32,
+    changed: Vec<u32>,
+    looked: Vec<u32>,
     scratch: Vec<f32>,
     /// Every shift since [`Search::fit`], as bucket and site left.
     pub(super) trail: Vec<(usize, usize)>,
@@ -56,19 +61,56 @@ impl Search {
             for bucket in 0..instance.buckets {
                 let regret = regret(instance, state, bucket);
                 if regret > TOLERANCE {
-                    self.order.push((regret, bucket));
+                    self.order.push(scan::greatest_first(regret, bucket));
                 }
             }
-            self.order.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+            self.order.sort_unstable();
             let mut improved = false;
             for index in 0..self.order.len() {
-                let bucket = self.order[index].1;
-                improved |= self.improve(instance, state, bucket, &mut looks);
+                let bucket = scan::index_of(self.order[index]);
+                if self.is_hopeless(instance, state, bucket) {
+                    continue;
+                }
+                if self.improve(instance, state, bucket, &mut looks) {
+                    improved = true;
+                } else {
+                    self.looked[bucket] = self.clock;
+                }
             }
             if !improved {
                 break;
             }
         }
+    }
+
+    /// Whether `bucket` was looked at in vain and nothing has happened since where it is or would
+    /// like to be.
+    fn is_hopeless(&self, instance: &Instance, state: &State, bucket: usize) -> bool {
+        let looked = self.looked[bucket];
+        let at = state.at[bucket];
+        if looked == 0 || state.limited || self.changed[at] > looked {
+            return false;
+        }
+        let held = single(held(instance, state, bucket));
+        !scan::any_newer(state.row(instance, bucket), held, &self.changed, looked)
+    }
+
+    /// Forgets what was looked at in vain, for the placement is another one.
+    pub(super) fn forget(&mut self) {
+        self.looked.fill(0);
+    }
+
+    /// Notes that `queue` has moved from or to `site`, which changes what its buckets cost there.
+    pub(super) fn note_queue(&mut self, instance: &Instance, queue: usize, site: usize) {
+        self.note(site);
+        for bucket in instance.members(queue) {
+            self.looked[*bucket] = 0;
+        }
+    }
+
+    fn note(&mut self, site: usize) {
+        self.clock = self.clock.saturating_add(1);
+        self.changed[site] = self.clock;
     }
 
     /// Marks `bucket` to be looked at by [`Search::settle`].
@@ -85,14 +127,31 @@ impl Search {
         self.trail.clear();
         refill(&mut self.waiting, instance.buckets, false);
         refill(&mut self.scratch, instance.sites, 0.0);
+        self.clock = 1;
+        refill(&mut self.changed, instance.sites, 1);
+        refill(&mut self.looked, instance.buckets, 0);
     }
 
     /// Wakes the buckets that a change on `site` may concern: those on it, and those that wish to be.
     pub(super) fn wake_site(&mut self, instance: &Instance, state: &State, site: usize) {
-        for bucket in 0..instance.buckets {
-            let row = state.row(instance, bucket);
-            let at = state.at[bucket];
-            if at == site || row[site] < row[at] || state.overloaded(instance, at) {
+        self.wake_on(state, site);
+        self.wake_for(instance, state, site);
+    }
+
+    /// Wakes the buckets on `site`, which has become fuller.
+    fn wake_on(&mut self, state: &State, site: usize) {
+        for bucket in &state.list[site] {
+            self.wake(*bucket);
+        }
+    }
+
+    /// Wakes the buckets that would like to be on `site`, which has more room than before.
+    fn wake_for(&mut self, instance: &Instance, state: &State, site: usize) {
+        let crowded = state.any_overload();
+        let column = state.cost.iter().skip(site).step_by(instance.sites);
+        for (bucket, (cost, here)) in column.zip(&state.here).enumerate() {
+            let cost = f64::from(*cost);
+            if cost < *here || (crowded && cost < held(instance, state, bucket)) {
                 self.wake(bucket);
             }
         }
@@ -115,9 +174,8 @@ impl Search {
             if self.improve(instance, state, bucket, &mut looks) {
                 for index in before..self.trail.len() {
                     let (moved, left) = self.trail[index];
-                    self.wake_site(instance, state, left);
-                    let now = state.at[moved];
-                    self.wake_site(instance, state, now);
+                    self.wake_for(instance, state, left);
+                    self.wake_on(state, state.at[moved]);
                 }
             }
         }
@@ -128,6 +186,8 @@ impl Search {
     pub(super) fn take_back(&mut self, instance: &Instance, state: &mut State, mark: usize) {
         while self.trail.len() > mark {
             if let Some((bucket, site)) = self.trail.pop() {
+                self.note(state.at[bucket]);
+                self.note(site);
                 state.shift(instance, bucket, site);
             }
         }
@@ -141,7 +201,10 @@ impl Search {
         bucket: usize,
         to: usize,
     ) {
-        self.trail.push((bucket, state.at[bucket]));
+        let from = state.at[bucket];
+        self.trail.push((bucket, from));
+        self.note(from);
+        self.note(to);
         state.shift(instance, bucket, to);
     }
 

@@ -172,6 +172,7 @@ impl Workspace {
         }
         self.prices.seek(instance, &self.state, budget.price_steps);
         self.prices.construct(instance, &mut self.state);
+        self.search.forget();
         self.search.passes(instance, &mut self.state, 8, LOOKS * instance.buckets);
     }
 

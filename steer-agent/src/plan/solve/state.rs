@@ -178,9 +178,9 @@ impl State {
         (self.carried[site] - instance.cap[site]).clamp(0.0, load)
     }
 
-    /// Whether `site` carries more than its cap.
-    pub(super) fn overloaded(&self, instance: &Instance, site: usize) -> bool {
-        self.carried[site] > instance.cap[site]
+    /// Whether any site carries more than its cap.
+    pub(super) fn any_overload(&self) -> bool {
+        self.over_sum > 0.0
     }
 
     /// By how much the number of changed entries grows if `bucket` goes from its place to `to`.
