@@ -1,15 +1,19 @@
 //! Which sites have a queue, where not every site has one.
 
-use super::instance::{Instance, TOLERANCE};
+use super::instance::{Instance, TOLERANCE, single};
 use super::price::Prices;
 use super::queues::{Buckets, Queues};
+use super::scan;
 use super::search::Search;
 use super::state::{Placement, State, refill};
 
 /// Buffers of the choice of hosts.
 #[derive(Debug, Default)]
 pub(super) struct Hosts {
-    gain: Vec<f64>,
+    /// Price of load on each site, and what one bucket costs there at these prices.
+    price: Vec<f32>,
+    row: Vec<f32>,
+    gain: Vec<f32>,
     loss: Vec<f64>,
     order: Vec<(f64, usize, usize)>,
     before: Placement,
@@ -84,38 +88,33 @@ impl Hosts {
         let average = price.iter().sum::<f64>() / hosts.max(1) as f64;
         refill(&mut self.gain, instance.sites, 0.0);
         refill(&mut self.loss, instance.sites, 0.0);
+        refill(&mut self.row, instance.sites, 0.0);
         self.order.clear();
         let free = |site: usize| state.queues_on[site] == 0 && instance.open[site];
         if !(0..instance.sites).any(free) {
             return;
         }
+        self.price.clear();
+        self.price.extend(
+            (0..instance.sites)
+                .map(|site| single(if state.queues_on[site] > 0 { price[site] } else { average })),
+        );
         for bucket in 0..instance.buckets {
+            let (at, (load, _)) = (state.at[bucket], instance.small[bucket]);
             let row = state.row(instance, bucket);
-            let (at, load) = (state.at[bucket], instance.load[bucket]);
-            let priced = |site: usize| {
-                f64::from(row[site])
-                    + load * if state.queues_on[site] > 0 { price[site] } else { average }
-            };
-            let held = priced(at);
-            let mut second = f64::INFINITY;
-            for site in 0..instance.sites {
-                let cost = priced(site);
-                if state.queues_on[site] > 0 {
-                    if site != at && cost < second {
-                        second = cost;
-                    }
-                } else if cost < held {
-                    self.gain[site] += held - cost;
-                }
-            }
+            scan::price_row(row, &self.price, load, &mut self.row);
+            let held = self.row[at];
+            scan::add_gains(&self.row, held, &mut self.gain);
+            self.row[at] = f32::INFINITY;
+            let second = scan::least_open(&self.row, &state.shut);
             if second.is_finite() {
-                self.loss[at] += second - held;
+                self.loss[at] += f64::from(second - held);
             }
         }
         for queue in (0..instance.queues).filter(|queue| !instance.fixed[*queue]) {
             let from = state.site[queue];
             for to in (0..instance.sites).filter(|to| free(*to)) {
-                let mut worth = self.gain[to];
+                let mut worth = f64::from(self.gain[to]);
                 if state.queues_on[from] == 1 {
                     // Followers pay the difference, those that would do better elsewhere go there.
                     worth -= self.loss_by(instance, state, from, to);

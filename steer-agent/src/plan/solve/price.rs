@@ -18,9 +18,9 @@ pub(super) struct Prices {
     small: Vec<f32>,
     slope: Vec<f64>,
     momentum: Vec<f64>,
-    /// The cheapest hosts of each bucket with their cost, cheapest first, as many of each.
-    kept: Vec<(f32, u32)>,
-    kept_each: usize,
+    /// The cheapest hosts of each bucket with their cost, cheapest first; infinite where there are
+    /// fewer.
+    kept: Vec<[(f32, u32); KEPT]>,
     hosts: Vec<usize>,
     order: Vec<u64>,
     target: Vec<usize>,
@@ -96,23 +96,26 @@ impl Prices {
         }
         self.small.clear();
         self.small.extend(self.trial.iter().map(|price| single(*price)));
-        let buckets = self.kept.chunks_exact(self.kept_each.max(1)).zip(&instance.small);
+        let buckets = self.kept.iter().zip(&instance.small);
         for ((kept, (small, _)), load) in buckets.zip(&instance.load) {
             let mut least = f32::INFINITY;
             let mut goal = 0;
-            for (cost, site) in kept {
-                // They are in order and no price is negative: the rest is dearer.
-                if *cost >= least {
+            // In halves: a branch for each is guessed wrong too often. They are in order and no
+            // price is negative, so the second half is seldom needed.
+            let (near, far) = kept.split_at(KEPT / 2);
+            for half in [near, far] {
+                if half[0].0 >= least {
                     break;
                 }
-                let price = cost + self.small[*site as usize] * small;
-                if price < least {
-                    least = price;
-                    goal = *site as usize;
+                for (cost, site) in half {
+                    let price = cost + self.small[*site as usize] * small;
+                    let better = price < least;
+                    least = if better { price } else { least };
+                    goal = if better { *site } else { goal };
                 }
             }
             bound += f64::from(least);
-            self.slope[goal] += load;
+            self.slope[goal as usize] += load;
         }
         bound
     }
@@ -120,11 +123,11 @@ impl Prices {
     /// The cheapest hosts of each bucket. Equals are taken from a place that depends on the
     /// bucket, or all buckets that do not care would keep the same few.
     fn keep_cheapest(&mut self, instance: &Instance, state: &State) {
-        self.kept_each = self.hosts.len().min(KEPT);
-        refill(&mut self.kept, instance.buckets * self.kept_each, (f32::INFINITY, 0));
-        for (bucket, kept) in self.kept.chunks_exact_mut(self.kept_each.max(1)).enumerate() {
+        let each = self.hosts.len().min(KEPT);
+        refill(&mut self.kept, instance.buckets, [(f32::INFINITY, 0); KEPT]);
+        for (bucket, kept) in self.kept.iter_mut().enumerate() {
             let row = state.row(instance, bucket);
-            scan::keep_cheapest(row, &state.shut, bucket % instance.sites, kept);
+            scan::keep_cheapest(row, &state.shut, bucket % instance.sites, &mut kept[..each]);
         }
         // Load of the pins: it is there before any bucket.
         refill(&mut self.filled, instance.sites, 0.0);
@@ -138,7 +141,7 @@ impl Prices {
         self.momentum.copy_from_slice(&self.filled);
         let carried = &mut self.momentum;
         let mut total = 0.0;
-        for (kept, load) in self.kept.chunks_exact(self.kept_each.max(1)).zip(&instance.load) {
+        for (kept, load) in self.kept.iter().zip(&instance.load) {
             let mut best = (f64::INFINITY, 0);
             for (cost, site) in kept {
                 let (cost, site) = (f64::from(*cost), *site as usize);
@@ -162,7 +165,7 @@ impl Prices {
     /// first, while there is room; the rest, largest first, go where cost, price and overload are
     /// least.
     pub(super) fn construct(&mut self, instance: &Instance, state: &mut State) {
-        let kept = self.kept.chunks_exact(self.kept_each.max(1));
+        let kept = self.kept.iter();
         refill(&mut self.target, instance.buckets, NONE);
         self.order.clear();
         for (bucket, (kept, load)) in kept.zip(&instance.load).enumerate() {

@@ -84,6 +84,21 @@ fn find(values: &[f32], wanted: f32) -> usize {
     within.map_or(NONE, |within| blocks.len() * STRANDS + within)
 }
 
+/// Puts what `row` costs with `load` at `prices` into `priced`.
+pub(super) fn price_row(row: &[f32], prices: &[f32], load: f32, priced: &mut [f32]) {
+    for ((priced, cost), price) in priced.iter_mut().zip(row).zip(prices) {
+        *priced = cost + price * load;
+    }
+}
+
+/// Adds what would be gained at each place of `row` by one that costs `held` where it is.
+pub(super) fn add_gains(row: &[f32], held: f32, gains: &mut [f32]) {
+    for (gain, cost) in gains.iter_mut().zip(row) {
+        let difference = held - cost;
+        *gain += if difference > 0.0 { difference } else { 0.0 };
+    }
+}
+
 /// Whether a place of `row` that costs less than `held` has changed since `looked`.
 pub(super) fn any_newer(row: &[f32], held: f32, changed: &[u32], looked: u32) -> bool {
     let mut found = false;

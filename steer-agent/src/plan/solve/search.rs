@@ -24,6 +24,7 @@ pub(super) struct Search {
     changed: Vec<u32>,
     looked: Vec<u32>,
     scratch: Vec<f32>,
+    away: Away,
     /// Every shift since [`Search::fit`], as bucket and site left.
     pub(super) trail: Vec<(usize, usize)>,
 }
@@ -128,6 +129,7 @@ impl Search {
         refill(&mut self.waiting, instance.buckets, false);
         refill(&mut self.scratch, instance.sites, 0.0);
         self.clock = 1;
+        refill(&mut self.away.known, instance.buckets, (0, NONE, 0.0));
         refill(&mut self.changed, instance.sites, 1);
         refill(&mut self.looked, instance.buckets, 0);
     }
@@ -147,12 +149,18 @@ impl Search {
 
     /// Wakes the buckets that would like to be on `site`, which has more room than before.
     fn wake_for(&mut self, instance: &Instance, state: &State, site: usize) {
-        let crowded = state.any_overload();
         let column = state.cost.iter().skip(site).step_by(instance.sites);
         for (bucket, (cost, here)) in column.zip(&state.here).enumerate() {
-            let cost = f64::from(*cost);
-            if cost < *here || (crowded && cost < held(instance, state, bucket)) {
+            if f64::from(*cost) < *here {
                 self.wake(bucket);
+            }
+        }
+        for crowded in (0..instance.sites).filter(|other| state.overloaded(instance, *other)) {
+            for bucket in &state.list[crowded] {
+                let cost = state.cost[bucket * instance.sites + site];
+                if f64::from(cost) < held(instance, state, *bucket) {
+                    self.wake(*bucket);
+                }
             }
         }
     }
@@ -233,7 +241,14 @@ impl Search {
             }
             if best.delta >= -TOLERANCE && *looks > 0 {
                 *looks = looks.saturating_sub(rivals * instance.sites.div_ceil(16));
-                best_ejection(instance, state, bucket, &wishes, &mut best, &mut self.scratch);
+                best_ejection(
+                    instance,
+                    state,
+                    bucket,
+                    &wishes,
+                    &mut best,
+                    (&mut self.scratch, &mut self.away),
+                );
             }
         }
         if best.delta >= -TOLERANCE {
@@ -374,6 +389,33 @@ fn best_swap(instance: &Instance, state: &State, bucket: usize, wishes: &Wishes,
     }
 }
 
+/// What each bucket would cost at least on any host but its own, worked out when it is asked for.
+#[derive(Debug, Default)]
+struct Away {
+    known: Vec<(u32, usize, f32)>,
+}
+
+impl Away {
+    fn least(
+        &mut self,
+        instance: &Instance,
+        state: &State,
+        bucket: usize,
+        scratch: &mut [f32],
+    ) -> f64 {
+        let at = state.at[bucket];
+        let (era, site, least) = self.known[bucket];
+        if era == state.era && site == at {
+            return f64::from(least);
+        }
+        scratch.copy_from_slice(state.row(instance, bucket));
+        scratch[at] = f32::INFINITY;
+        let least = scan::least_open(scratch, &state.shut);
+        self.known[bucket] = (state.era, at, least);
+        f64::from(least)
+    }
+}
+
 /// `bucket` takes the place of another, which goes to a third site.
 fn best_ejection(
     instance: &Instance,
@@ -381,7 +423,7 @@ fn best_ejection(
     bucket: usize,
     wishes: &Wishes,
     best: &mut Move,
-    prices: &mut [f32],
+    (prices, away): (&mut [f32], &mut Away),
 ) {
     let from = state.at[bucket];
     let load = instance.load[bucket];
@@ -394,7 +436,9 @@ fn best_ejection(
             let weight = instance.load[*other];
             let over = instance.lambda * over_change(instance, state, *site, load - weight);
             let sure = gain + over - state.here[*other];
-            if sure + f64::from(state.least[*other]) >= best.delta {
+            if sure + f64::from(state.least[*other]) >= best.delta
+                || sure + away.least(instance, state, *other, prices) >= best.delta
+            {
                 continue;
             }
             let (price, third) = best_host(instance, state, *other, [*site, from], more, prices);

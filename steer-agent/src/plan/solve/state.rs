@@ -45,6 +45,8 @@ pub(super) struct State {
     rebate: f64,
     /// Whether the limit on changed entries binds moves.
     pub(super) limited: bool,
+    /// Another number whenever what a bucket costs somewhere has changed, or where it may go.
+    pub(super) era: u32,
     /// Whether `least` is in use yet.
     ready: bool,
 }
@@ -178,9 +180,9 @@ impl State {
         (self.carried[site] - instance.cap[site]).clamp(0.0, load)
     }
 
-    /// Whether any site carries more than its cap.
-    pub(super) fn any_overload(&self) -> bool {
-        self.over_sum > 0.0
+    /// Whether `site` carries more than its cap.
+    pub(super) fn overloaded(&self, instance: &Instance, site: usize) -> bool {
+        self.carried[site] > instance.cap[site]
     }
 
     /// By how much the number of changed entries grows if `bucket` goes from its place to `to`.
@@ -260,6 +262,7 @@ impl State {
     /// Makes `site` a host.
     fn open(&mut self, instance: &Instance, site: usize) {
         self.shut[site] = 0.0;
+        self.era = self.era.wrapping_add(1);
         self.note_space(site);
         if self.ready {
             let column = self.cost.iter().skip(site).step_by(instance.sites);
@@ -271,6 +274,7 @@ impl State {
 
     fn close(&mut self, site: usize) {
         self.shut[site] = f32::INFINITY;
+        self.era = self.era.wrapping_add(1);
         self.note_space(site);
     }
 
@@ -287,6 +291,7 @@ impl State {
     /// Gives the rebate at `site` to the buckets that started in `queue`, or takes it.
     fn make_home(&mut self, instance: &Instance, queue: usize, site: usize, gives: bool) {
         let share = 1.0 - instance.share_moved(queue, site);
+        self.era = self.era.wrapping_add(1);
         for bucket in instance.members(queue) {
             let place = bucket * instance.sites + site;
             // From the instance's own: subtracted and added again, it would not be the same.
