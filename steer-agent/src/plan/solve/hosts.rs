@@ -37,19 +37,19 @@ impl Hosts {
         let cells = (parts.instance.buckets * parts.instance.sites).max(1);
         let most = u32::try_from(LARGE * 12 / cells).unwrap_or(u32::MAX).max(1);
         let mut left = trials.min(most.max(trials / 12));
-        while left > 0 && self.improve_once(parts, &mut left) {}
+        // Of one reckoning of gains and losses only the most promising are worth a trial.
+        let at_once = (trials as usize).div_ceil(4);
+        while left > 0 && self.improve_once(parts, at_once, &mut left) {}
     }
 
-    fn improve_once(&mut self, parts: &mut Parts<'_>, left: &mut u32) -> bool {
-        /// Trials from one reckoning of gains and losses.
-        const TRIED: usize = 4;
+    fn improve_once(&mut self, parts: &mut Parts<'_>, at_once: usize, left: &mut u32) -> bool {
         self.reckon(parts);
         if self.order.is_empty() {
             return false;
         }
         self.order
             .sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
-        self.order.truncate(TRIED);
+        self.order.truncate(at_once);
         for place in 0..self.order.len() {
             let (_, queue, to) = self.order[place];
             if *left == 0 {

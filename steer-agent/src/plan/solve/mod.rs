@@ -26,10 +26,10 @@
 //! assignment problem with soft capacities, hard in theory; with many buckets per CPU its relaxation
 //! is nearly integral, so prices lead almost to the optimum.
 //! 1. `instance`: everything scaled and rounded to a grid; `state`: all sums kept exactly.
-//! 2. `queues`: affinities for whole queues, kept if they promise enough.
+//! 2. `whole`: affinities for whole queues, kept if they promise enough.
 //! 3. `price`: subgradient steps on the capacities; then buckets with most to lose choose first.
 //! 4. `search`: shifts, swaps and ejections until none helps.
-//! 5. `queues` again: affinities refitted to the buckets, so that less needs to move; `hosts`: where
+//! 5. `queues`: affinities refitted to the buckets, so that less needs to move; `hosts`: where
 //!    sites lack queues, queues try other sites.
 //! 6. `limit`: if too much changes, a price on changes and the best that fits.
 //! 7. `kick`: random moves and repair, as long as the budget lasts; then what gained nothing is
@@ -73,6 +73,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod whole;
 
 pub use distance::Distances;
 pub use problem::{Budget, Parts, Pins, Problem, Rows, Solution};

@@ -108,12 +108,15 @@ pub(super) fn any_newer(row: &[f32], held: f32, changed: &[u32], looked: u32) ->
     found
 }
 
+/// Places from which on finding a bar first is worth its while.
+const MANY: usize = 32;
+
 /// Fills `kept` with the cheapest places of `row`, cheapest first, where `shut` is nothing. Equals
 /// are taken from `offset` on, then from the beginning. There must be as many as `kept` is long.
 pub(super) fn keep_cheapest(row: &[f32], shut: &[f32], offset: usize, kept: &mut [(f32, u32)]) {
     let mut count = 0;
     // What is above this is not among the cheapest.
-    let mut worst = bar(row, shut, kept.len());
+    let mut worst = if row.len() > MANY { bar(row, shut, kept.len()) } else { f32::INFINITY };
     for (first, row, shut) in
         [(offset, &row[offset..], &shut[offset..]), (0, &row[..offset], &shut[..offset])]
     {

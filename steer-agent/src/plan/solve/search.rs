@@ -3,7 +3,7 @@
 use super::NONE;
 use super::instance::{Instance, TOLERANCE, single};
 use super::scan;
-use super::state::{State, refill};
+use super::state::{State, refill, smaller};
 
 /// How many dearer-than-wished hosts are tried as the other side of a swap or ejection.
 const WISHES: usize = 6;
@@ -396,21 +396,16 @@ struct Away {
 }
 
 impl Away {
-    fn least(
-        &mut self,
-        instance: &Instance,
-        state: &State,
-        bucket: usize,
-        scratch: &mut [f32],
-    ) -> f64 {
+    fn least(&mut self, instance: &Instance, state: &State, bucket: usize) -> f64 {
         let at = state.at[bucket];
         let (era, site, least) = self.known[bucket];
         if era == state.era && site == at {
             return f64::from(least);
         }
-        scratch.copy_from_slice(state.row(instance, bucket));
-        scratch[at] = f32::INFINITY;
-        let least = scan::least_open(scratch, &state.shut);
+        let row = state.row(instance, bucket);
+        let below = scan::least_open(&row[..at], &state.shut[..at]);
+        let above = scan::least_open(&row[at + 1..], &state.shut[at + 1..]);
+        let least = smaller(below, above);
         self.known[bucket] = (state.era, at, least);
         f64::from(least)
     }
@@ -437,7 +432,7 @@ fn best_ejection(
             let over = instance.lambda * over_change(instance, state, *site, load - weight);
             let sure = gain + over - state.here[*other];
             if sure + f64::from(state.least[*other]) >= best.delta
-                || sure + away.least(instance, state, *other, prices) >= best.delta
+                || sure + away.least(instance, state, *other) >= best.delta
             {
                 continue;
             }

@@ -11,6 +11,7 @@ use super::problem::{Budget, Problem, Solution};
 use super::queues::Queues;
 use super::search::{LOOKS, Search};
 use super::state::{Placement, State, refill};
+use super::whole::Whole;
 
 /// Memory of the solver, to be used again: a problem no larger than one before it needs none.
 #[derive(Debug, Default)]
@@ -19,6 +20,7 @@ pub struct Workspace {
     state: State,
     search: Search,
     queues: Queues,
+    whole: Whole,
     prices: Prices,
     hosts: Hosts,
     limiter: Limiter,
@@ -161,8 +163,7 @@ impl Workspace {
         let instance = &self.instance;
         if instance.queues_matter(&self.state) {
             let worth = self.state.relaxed();
-            self.queues.improve_whole(instance, &mut self.state, &mut self.search);
-            if self.state.queues_changed > 0 {
+            if self.whole.improve(instance, &mut self.state) {
                 self.state.sharpen(instance);
                 if self.state.relaxed() > worth - 1e-3 * worth.abs() {
                     self.state.restore(instance, &self.start);

@@ -331,6 +331,23 @@ impl State {
         self.seat(instance, queue, to);
     }
 
+    /// Puts the queues on `sites`, each with the buckets that it started with.
+    pub(super) fn place_whole(&mut self, instance: &Instance, sites: &[usize]) {
+        self.hold_hosts();
+        for (queue, site) in sites.iter().enumerate() {
+            self.move_queue(instance, queue, *site);
+        }
+        self.release_hosts(instance);
+        for bucket in 0..instance.buckets {
+            if self.home[bucket] != NONE {
+                self.shift(instance, bucket, self.home[bucket]);
+            } else if self.shut[self.at[bucket]] > 0.0 {
+                let site = self.cheapest(instance, bucket);
+                self.shift(instance, bucket, site);
+            }
+        }
+    }
+
     /// Sets the price on changed entries (a rebate for unchanged ones).
     pub(super) fn set_rebate(&mut self, instance: &Instance, rebate: f64) {
         for queue in 0..instance.queues {
