@@ -99,6 +99,13 @@ pub(super) struct Instance {
     scratch: Scratch,
 }
 
+/// Where a plan begins.
+#[derive(Clone, Copy)]
+pub(super) struct Start<'a> {
+    pub(super) table: &'a [usize],
+    pub(super) affinity: &'a [usize],
+}
+
 #[derive(Debug, Default)]
 struct Scratch {
     site_of: Vec<usize>,
@@ -134,13 +141,14 @@ impl Instance {
                 || self.pin_load.iter().any(|load| *load > 0.0))
     }
 
-    /// Takes `problem` over. `tables` and lengths have been checked by the caller.
-    pub(super) fn prepare(&mut self, problem: &Problem) {
+    /// Takes `problem` over, with `start` in place of its own table and affinities, and without the
+    /// CPUs marked in `left_out`. Lengths have been checked by the caller.
+    pub(super) fn prepare(&mut self, problem: &Problem, start: Start<'_>, left_out: &[bool]) {
         let total_load: f64 =
             problem.load.iter().sum::<f64>() + problem.pins.load.iter().sum::<f64>();
         self.buckets = problem.buckets();
         self.queues = problem.queues();
-        self.choose_sites(problem, total_load);
+        self.choose_sites(problem, start, left_out, total_load);
         let per_load = if total_load > LEAST { 1.0 / total_load } else { 1.0 };
         let per_cost = self.cost_scale(problem, total_load);
 
@@ -167,12 +175,18 @@ impl Instance {
         self.weight.extend(problem.load.iter().enumerate().map(|(bucket, load)| {
             grid(problem.lambda_move * load * problem.move_factor(bucket) * per_cost)
         }));
-        self.take_start(problem);
+        self.take_start(problem, start);
         self.price_pins(problem, per_load, per_cost);
         self.price_buckets(problem, per_cost);
     }
 
-    fn choose_sites(&mut self, problem: &Problem, total_load: f64) {
+    fn choose_sites(
+        &mut self,
+        problem: &Problem,
+        start: Start<'_>,
+        left_out: &[bool],
+        total_load: f64,
+    ) {
         let cpus = problem.cpus;
         let scratch = &mut self.scratch;
         scratch.consumed_on.clear();
@@ -182,8 +196,8 @@ impl Instance {
         }
         scratch.queued_on.clear();
         scratch.queued_on.resize(cpus, 0.0);
-        for (queue, load) in problem.table.iter().zip(&problem.load) {
-            let cpu = problem.affinity.get(*queue).copied().unwrap_or(NONE);
+        for (queue, load) in start.table.iter().zip(&problem.load) {
+            let cpu = start.affinity.get(*queue).copied().unwrap_or(NONE);
             if let Some(on) = scratch.queued_on.get_mut(cpu) {
                 *on += load;
             }
@@ -192,10 +206,12 @@ impl Instance {
         scratch.site_of.resize(cpus, NONE);
         // Mark first, then order: NONE - 1 is "a site", told apart by `open` below.
         for cpu in &problem.allowed {
-            scratch.site_of[*cpu] = 0;
+            if !left_out.get(*cpu).is_some_and(|out| *out) {
+                scratch.site_of[*cpu] = 0;
+            }
         }
         let stuck = (0..problem.queues()).filter(|queue| problem.is_fixed(*queue));
-        for cpu in stuck.map(|queue| problem.affinity[queue]) {
+        for cpu in stuck.map(|queue| start.affinity[queue]) {
             if scratch.site_of[cpu] == NONE {
                 scratch.site_of[cpu] = 1;
             }
@@ -232,7 +248,7 @@ impl Instance {
                 -share(scratch.group_key[*cpu], far),
             )
         };
-        self.cpu.sort_by(|left, right| {
+        self.cpu.sort_unstable_by(|left, right| {
             let (a, b) = (key(left), key(right));
             b.0.total_cmp(&a.0)
                 .then(b.1.total_cmp(&a.1))
@@ -259,13 +275,13 @@ impl Instance {
         [bound, overload].into_iter().find(|total| *total > LEAST).map_or(1.0, |total| 1.0 / total)
     }
 
-    fn take_start(&mut self, problem: &Problem) {
+    fn take_start(&mut self, problem: &Problem, start: Start<'_>) {
         let site_of = &self.scratch.site_of;
         self.fixed.clear();
         self.fixed.extend((0..self.queues).map(|queue| problem.is_fixed(queue)));
         self.start_site.clear();
         self.start_site
-            .extend(problem.affinity.iter().map(|cpu| site_of.get(*cpu).copied().unwrap_or(NONE)));
+            .extend(start.affinity.iter().map(|cpu| site_of.get(*cpu).copied().unwrap_or(NONE)));
         for queue in 0..self.queues {
             let site = self.start_site[queue];
             // A movable queue may not stay beside a fixed one on a CPU that is not allowed.
@@ -275,7 +291,7 @@ impl Instance {
         }
         self.start_queue.clear();
         self.start_queue.extend(
-            problem.table.iter().map(|queue| if *queue < self.queues { *queue } else { NONE }),
+            start.table.iter().map(|queue| if *queue < self.queues { *queue } else { NONE }),
         );
         self.first.clear();
         self.first.resize(self.queues + 1, 0);

@@ -47,6 +47,8 @@ pub(super) struct State {
     pub(super) limited: bool,
     /// Another number whenever what a bucket costs somewhere has changed, or where it may go.
     pub(super) era: u32,
+    /// Queues that must move.
+    barred: Vec<usize>,
     /// Whether `least` is in use yet.
     ready: bool,
 }
@@ -115,10 +117,12 @@ impl State {
             instance.members(queue).iter().map(|bucket| instance.load[*bucket]).sum()
         };
         if self.site.contains(&NONE) {
-            let mut barred: Vec<usize> =
-                (0..instance.queues).filter(|queue| self.site[*queue] == NONE).collect();
-            barred.sort_by(|a, b| load_of(*b).total_cmp(&load_of(*a)).then(a.cmp(b)));
-            for queue in barred {
+            let mut barred = std::mem::take(&mut self.barred);
+            barred.clear();
+            barred.extend((0..instance.queues).filter(|queue| self.site[*queue] == NONE));
+            barred.sort_unstable_by(|a, b| load_of(*b).total_cmp(&load_of(*a)).then(a.cmp(b)));
+            for queue in &barred {
+                let queue = *queue;
                 let load = load_of(queue) + instance.pin_load[queue];
                 let cost = |site: usize| -> f64 {
                     let buckets = instance.members(queue).iter();
@@ -140,6 +144,7 @@ impl State {
                     }
                 }
             }
+            self.barred = barred;
         }
         for bucket in 0..instance.buckets {
             if self.at[bucket] == NONE {
