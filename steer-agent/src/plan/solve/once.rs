@@ -56,6 +56,7 @@ impl Once {
         let tie = (1e-6 / self.instance.buckets.max(1) as f64).max(2.0 * TOLERANCE);
         self.state.reset(&self.instance, tie);
         self.search.fit(&self.instance);
+        self.queues.trail.clear();
         self.start.save(&self.state);
         let at_start = self.state.objective(&self.instance);
         if at_start > TOLERANCE {
