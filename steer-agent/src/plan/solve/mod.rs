@@ -28,7 +28,7 @@
 //! 1. `instance`: everything scaled and rounded to a grid; `state`: all sums kept exactly.
 //! 2. `whole`: affinities for whole queues, kept if they promise enough.
 //! 3. `price`: subgradient steps on the capacities; then buckets with most to lose choose first.
-//! 4. `search`: shifts, swaps and ejections until none helps.
+//! 4. `search`, by `moves`: shifts, swaps and ejections until none helps.
 //! 5. `queues`: affinities refitted to the buckets, so that less needs to move; `hosts`: where
 //!    sites lack queues, queues try other sites.
 //! 6. `limit`: if too much changes, a price on changes and the best that fits.
@@ -67,7 +67,9 @@ pub mod families;
 mod hosts;
 mod instance;
 mod kick;
+mod legal;
 mod limit;
+mod moves;
 mod once;
 mod price;
 mod problem;

@@ -84,10 +84,10 @@ fn find(values: &[f32], wanted: f32) -> usize {
     within.map_or(NONE, |within| blocks.len() * STRANDS + within)
 }
 
-/// Puts what `row` costs with `load` at `prices` into `priced`.
-pub(super) fn price_row(row: &[f32], prices: &[f32], load: f32, priced: &mut [f32]) {
-    for ((priced, cost), price) in priced.iter_mut().zip(row).zip(prices) {
-        *priced = cost + price * load;
+/// Puts what `row` costs with `load` at `prices` into `out`.
+pub(super) fn price_row(row: &[f32], prices: &[f32], load: f32, out: &mut [f32]) {
+    for ((out, cost), price) in out.iter_mut().zip(row).zip(prices) {
+        *out = cost + price * load;
     }
 }
 
@@ -101,11 +101,11 @@ pub(super) fn add_gains(row: &[f32], held: f32, gains: &mut [f32]) {
 
 /// Whether a place of `row` that costs less than `held` has changed since `looked`.
 pub(super) fn any_newer(row: &[f32], held: f32, changed: &[u32], looked: u32) -> bool {
-    let mut found = false;
+    let mut found = 0;
     for (cost, changed) in row.iter().zip(changed) {
-        found |= (*cost < held) & (*changed > looked);
+        found |= u32::from(*cost < held) & u32::from(*changed > looked);
     }
-    found
+    found != 0
 }
 
 /// Places from which on finding a bar first is worth its while.

@@ -48,7 +48,7 @@ pub(super) struct State {
     /// Another number whenever what a bucket costs somewhere has changed, or where it may go.
     pub(super) era: u32,
     /// Queues that must move.
-    barred: Vec<usize>,
+    pub(super) barred: Vec<usize>,
     /// Whether `least` is in use yet.
     ready: bool,
 }
@@ -110,61 +110,6 @@ impl State {
         self.least.iter().copied().map(f64::from).sum()
     }
 
-    /// Queues on CPUs that they may not use, heaviest first, go where they and their buckets cost
-    /// least, to a site without a queue if there is one. Then buckets without a home, likewise.
-    fn legalise(&mut self, instance: &Instance) {
-        let load_of = |queue: usize| -> f64 {
-            instance.members(queue).iter().map(|bucket| instance.load[*bucket]).sum()
-        };
-        if self.site.contains(&NONE) {
-            let mut barred = std::mem::take(&mut self.barred);
-            barred.clear();
-            barred.extend((0..instance.queues).filter(|queue| self.site[*queue] == NONE));
-            barred.sort_unstable_by(|a, b| load_of(*b).total_cmp(&load_of(*a)).then(a.cmp(b)));
-            for queue in &barred {
-                let queue = *queue;
-                let load = load_of(queue) + instance.pin_load[queue];
-                let cost = |site: usize| -> f64 {
-                    let buckets = instance.members(queue).iter();
-                    let cells = buckets.map(|bucket| instance.cost[bucket * instance.sites + site]);
-                    let far: f64 = cells.map(f64::from).sum();
-                    far + instance.pin_cost[queue * instance.sites + site]
-                        + instance.lambda * (load - self.room[site]).max(0.0)
-                };
-                let best =
-                    (0..instance.sites).filter(|site| instance.open[*site]).min_by(|a, b| {
-                        let key = |site: usize| (self.queues_on[site] > 0, cost(site));
-                        let (a, b) = (key(*a), key(*b));
-                        a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
-                    });
-                if let Some(site) = best {
-                    self.seat(instance, queue, site);
-                    for bucket in instance.members(queue) {
-                        self.put(instance, *bucket, site);
-                    }
-                }
-            }
-            self.barred = barred;
-        }
-        for bucket in 0..instance.buckets {
-            if self.at[bucket] == NONE {
-                let site = self.cheapest(instance, bucket);
-                self.put(instance, bucket, site);
-            }
-        }
-    }
-
-    /// The host that is cheapest for a bucket that is nowhere yet.
-    fn cheapest(&self, instance: &Instance, bucket: usize) -> usize {
-        let row = self.row(instance, bucket);
-        let load = instance.load[bucket];
-        let price = |site: usize| {
-            f64::from(row[site] + self.shut[site])
-                + instance.lambda * (load - self.room[site]).max(0.0)
-        };
-        (0..instance.sites).min_by(|a, b| price(*a).total_cmp(&price(*b))).unwrap_or(0)
-    }
-
     /// Objective in the instance's scale, without the rebates for ties and counts.
     pub(super) fn objective(&self, instance: &Instance) -> f64 {
         let at_home = (instance.buckets - self.changed) as f64;
@@ -218,7 +163,8 @@ impl State {
             if self.shut[site] > 0.0 { f32::NEG_INFINITY } else { single(self.room[site]) };
     }
 
-    fn put(&mut self, instance: &Instance, bucket: usize, site: usize) {
+    /// Puts a bucket that is nowhere.
+    pub(super) fn put(&mut self, instance: &Instance, bucket: usize, site: usize) {
         self.at[bucket] = site;
         self.place[bucket] = self.list[site].len();
         self.list[site].push(bucket);
@@ -252,7 +198,8 @@ impl State {
         }
     }
 
-    fn seat(&mut self, instance: &Instance, queue: usize, site: usize) {
+    /// Puts a queue that is nowhere.
+    pub(super) fn seat(&mut self, instance: &Instance, queue: usize, site: usize) {
         self.site[queue] = site;
         self.queues_on[site] += 1;
         if self.queues_on[site] == 1 {

@@ -99,12 +99,12 @@ impl Whole {
         };
         let mut best = (-TOLERANCE, None);
         let leave = over(from, -load);
-        for to in 0..sites {
+        for (to, far) in cost.iter().enumerate() {
             // A host lost is a choice lost for every bucket: only onto sites without one.
             if self.queues_on[to] > 0 || !instance.open[to] {
                 continue;
             }
-            let delta = cost[to] - own + leave + over(to, load);
+            let delta = far - own + leave + over(to, load);
             if delta < best.0 && allowed(self.grows(instance, queue, to)) {
                 best = (delta, Some((to, None)));
             }
