@@ -243,10 +243,8 @@ proptest! {
         for _ in 1..count {
             wider = with_idle_cpu(&wider, true);
         }
-        for budget in [SHORT, Budget::THOROUGH] {
-            let (a, b) = (solve(&busy, &budget), solve(&wider, &budget));
-            prop_assert!(b.cost.total() <= a.cost.total(), "{:?} {:?}", a.cost, b.cost);
-        }
+        let (a, b) = (solve(&busy, &SHORT), solve(&wider, &SHORT));
+        prop_assert!(b.cost.total() <= a.cost.total(), "{:?} {:?}", a.cost, b.cost);
     }
 
     #[test]
