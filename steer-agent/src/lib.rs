@@ -20,4 +20,5 @@ pub mod plan;
 pub mod policy;
 pub mod report;
 pub mod run;
+pub mod simulate;
 pub mod sys;
