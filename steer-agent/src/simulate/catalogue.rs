@@ -41,7 +41,7 @@ pub fn all() -> Vec<Named> {
             Scenario::Traffic(Traffic {
                 flows: vec![
                     flows(256, 0.5, 600.0, None, None, false),
-                    flows(6144, 0.5, 2.0, None, None, true),
+                    flows(6144, 0.5, 2.0, None, Some(1.3), true),
                 ],
                 ..Traffic::default()
             }),
