@@ -83,6 +83,8 @@ pub(super) struct Seen<'a> {
     pub(super) load: &'a [f64],
     /// Consumption of flows that last.
     pub(super) lasting: &'a Demand,
+    /// Share of a flow's consumption on the CPU that consumed most of it.
+    pub(super) residency: Option<f64>,
     /// CPU time of a packet, as a share of a CPU per packet per second.
     pub(super) time_per_packet: f64,
 }

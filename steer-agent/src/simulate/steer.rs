@@ -1,10 +1,10 @@
 //! The planner of `steer run`, shown a simulated NIC.
 //!
 //! Everything that `steer run` decides by from period to period is here, and nothing else: the same
-//! [`plan::plan`], the same policy, the same pace.
+//! [`plan::plan`], the same policy, the same [`Experience`].
 
 use crate::model::{Alignment, CpuSet, Mapping, Nic as ModelNic, NicWorld, Queue, QueueWorld, Rss};
-use crate::plan::{self, Pace, Target, Value};
+use crate::plan::{self, Experience, Host, Plan, Target, Value};
 use crate::policy::Policy;
 
 use super::machine::cpu_id;
@@ -13,27 +13,43 @@ use super::seen::{Nic, Seen};
 /// steer on one NIC.
 pub(super) struct Steer {
     policy: Policy,
-    pace: Pace,
-    /// Every plan is as free as the first.
-    unlimited: bool,
+    experience: Experience,
+    /// Nothing is learned: every second is planned by itself.
+    forgets: bool,
 }
 
 impl Steer {
     pub(super) fn new(policy: Policy) -> Self {
-        Self { policy, pace: Pace::First, unlimited: false }
+        Self { policy, experience: Experience::default(), forgets: false }
     }
 
     /// A planner without memory, price of moves or limits.
     pub(super) fn naive(policy: Policy) -> Self {
-        let policy = Policy { move_price: 0.0, least_gain: 0.0, ..policy };
-        Self { unlimited: true, ..Self::new(policy) }
+        let policy = Policy {
+            move_price: 0.0,
+            least_gain: 0.0,
+            moves_divisor: 1,
+            most_irq_moves: usize::MAX,
+            ..policy
+        };
+        Self { forgets: true, ..Self::new(policy) }
     }
 
     /// Plans for what was `seen`; the NIC as it is to be.
     pub(super) fn period(&mut self, seen: &Seen<'_>) -> Nic {
         let world = nic_world(seen);
         let softirq = softirq_share(seen);
-        let plan = plan::plan(&world, seen.topology, Some(&softirq), &self.policy, self.pace);
+        let host = Host::alone(seen.topology, Some(&softirq));
+        if self.forgets {
+            self.experience = Experience::default();
+            // Not the first plan, which may search for longer.
+            self.experience.applied(&Plan::default());
+        }
+        self.experience.observe(&world, &host, &self.policy);
+        let plan = plan::plan(&world, &host, &self.policy, &self.experience);
+        if !plan.is_empty() {
+            self.experience.applied(&plan);
+        }
         let mut next = seen.nic.clone();
         for step in &plan.steps {
             match (&step.change.target, &step.change.to) {
@@ -48,9 +64,6 @@ impl Steer {
                 }
                 _ => {}
             }
-        }
-        if !plan.is_empty() && !self.unlimited {
-            self.pace = Pace::Steady;
         }
         next
     }
@@ -120,6 +133,7 @@ fn nic_world(seen: &Seen<'_>) -> NicWorld {
         load_per_s: Some(seen.load.to_vec()),
         demand_per_s: Some(demand),
         demand_samples: whole(consumed),
+        residency: seen.residency,
         alignment: Alignment {
             share: (consumed > 0.0).then(|| aligned / consumed),
             consumed_per_s: consumed,

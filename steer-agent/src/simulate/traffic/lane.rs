@@ -122,6 +122,8 @@ impl<'a> Lane<'a> {
                 nic: &self.nic,
                 load,
                 lasting: demand,
+                // Workers move once in minutes: too seldom to tell from none within a second.
+                residency: Some(1.0),
                 time_per_packet: self.traffic.time_per_packet(),
             })),
             _ => None,
