@@ -1,7 +1,8 @@
 //! The import rules of steer-agent, checked on its source.
 //!
 //! `model` and `plan` are pure: what they decide can be replayed from a recording, so they reach
-//! no file, no socket, no clock and nothing that does. Only `sys` writes to the kernel, so only
+//! no file, no socket, no clock and nothing that does. So is `simulate`, which runs them: the same
+//! seed gives the same figures. Only `sys` writes to the kernel, so only
 //! `sys` needs to be read to know what steer can change. The other rules keep the stages in a
 //! line.
 
@@ -42,17 +43,25 @@ const OUTSIDE_WORLD: &[&str] = &[
     "tokio",
 ];
 
-const LAYERS: [Layer; 6] = [
+const LAYERS: [Layer; 7] = [
     Layer {
         module: "model",
         forbidden: &[
             OUTSIDE_WORLD,
             &["crate::apply", "crate::cli", "crate::observe", "crate::plan"],
-            &["crate::report", "crate::run", "crate::sys"],
+            &["crate::report", "crate::run", "crate::simulate", "crate::sys"],
         ],
     },
     Layer {
         module: "plan",
+        forbidden: &[
+            OUTSIDE_WORLD,
+            &["crate::apply", "crate::cli", "crate::observe"],
+            &["crate::report", "crate::run", "crate::simulate", "crate::sys"],
+        ],
+    },
+    Layer {
+        module: "simulate",
         forbidden: &[
             OUTSIDE_WORLD,
             &["crate::apply", "crate::cli", "crate::observe"],

@@ -11,6 +11,7 @@ mod rights;
 mod run;
 mod select;
 mod settings;
+mod simulate;
 mod status;
 
 use args::{Args, Command};
@@ -27,5 +28,6 @@ pub fn execute(args: &Args) -> anyhow::Result<Exit> {
         Command::Apply(args) => apply::apply(args, &settings),
         Command::Run(args) => run::run(args, &settings),
         Command::Restore(args) => restore::restore(args, &settings),
+        Command::Simulate(args) => simulate::simulate(args, &settings),
     }
 }

@@ -8,7 +8,7 @@ use super::{CpuId, Distance, Mapping, Matrix, Nic, NicSample, QueueId, Sample, T
 
 mod flows;
 
-pub use flows::{FlowWorld, Mismatch};
+pub use flows::{FlowWorld, Mismatch, expected_residency};
 
 /// The state of the host over a window.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

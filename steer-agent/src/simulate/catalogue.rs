@@ -41,7 +41,7 @@ pub fn all() -> Vec<Named> {
             Scenario::Traffic(Traffic {
                 flows: vec![
                     flows(256, 0.5, 600.0, None, None, false),
-                    flows(6144, 0.5, 2.0, None, Some(1.3), true),
+                    flows(6144, 0.5, 2.0, None, Some(1.5), true),
                 ],
                 ..Traffic::default()
             }),
@@ -81,7 +81,11 @@ pub fn all() -> Vec<Named> {
                 ..Traffic::default()
             }),
         ),
-        named("sched8", "8 threads that the scheduler moves, light softirq load", threads(8, LIGHT)),
+        named(
+            "sched8",
+            "8 threads that the scheduler moves, light softirq load",
+            threads(8, LIGHT),
+        ),
         named("sched14", "the same with 14 threads", threads(14, LIGHT)),
         named("sched8-heavy", "8 threads, softirq takes 30 % of all CPUs", threads(8, HEAVY)),
         named("sched14-heavy", "14 threads, softirq takes 30 % of all CPUs", threads(14, HEAVY)),

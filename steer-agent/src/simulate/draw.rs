@@ -22,7 +22,9 @@ pub(super) struct Draw(Xoshiro256PlusPlus);
 impl Draw {
     pub(super) fn new(seed: u64, stream: Stream) -> Self {
         let number = stream as u64;
-        Self(Xoshiro256PlusPlus::seed_from_u64(seed.wrapping_mul(0x1000_0000_01b3) ^ (number << 56)))
+        Self(Xoshiro256PlusPlus::seed_from_u64(
+            seed.wrapping_mul(0x1000_0000_01b3) ^ (number << 56),
+        ))
     }
 
     /// Uniform in [0, 1).
@@ -97,9 +99,8 @@ pub(super) fn pareto_scale(exponent: f64, largest: f64, mean: f64) -> Option<f64
     if mean <= 0.0 || mean > largest || exponent <= 1.0 {
         return None;
     }
-    let mean_of = |scale: f64| {
-        scale * (exponent - (scale / largest).powf(exponent - 1.0)) / (exponent - 1.0)
-    };
+    let mean_of =
+        |scale: f64| scale * (exponent - (scale / largest).powf(exponent - 1.0)) / (exponent - 1.0);
     let (mut low, mut high) = (0.0, largest);
     for _ in 0..100 {
         let middle = f64::midpoint(low, high);

@@ -52,7 +52,8 @@ impl Machine {
     pub(super) fn distances(self) -> Vec<f64> {
         let topology = self.topology();
         let ids = || topology.cpus.iter().map(|cpu| cpu.id);
-        ids().flat_map(|from| ids().map(move |to| (from, to)))
+        ids()
+            .flat_map(|from| ids().map(move |to| (from, to)))
             .map(|(from, to)| topology.distance(from, to).weight())
             .collect()
     }

@@ -31,6 +31,8 @@ pub struct Traffic {
     pub buckets: usize,
     /// Packets per second, all flows together.
     pub packets_per_s: f64,
+    /// Whether it is that at every moment, with only the shares of flows changing; else on average.
+    pub steady_total: bool,
     /// How long rates stay.
     pub tick_s: f64,
     /// Standard deviation of the logarithm of each flow's rate from tick to tick.
@@ -116,6 +118,7 @@ impl Default for Traffic {
             queues: 16,
             buckets: 512,
             packets_per_s: 1e6,
+            steady_total: true,
             tick_s: 0.25,
             tick_sigma: 0.4,
             phase_s: 60.0,
@@ -142,7 +145,7 @@ impl Default for Scheduler {
             flows_per_thread: 24,
             rate_exponent: 1.3,
             tick_s: 0.02,
-            thread_busy: 0.5,
+            thread_busy: 0.9,
             mean_softirq: 0.05,
             ksoftirqd_from: 0.4,
             ksoftirqd_always: 0.9,
@@ -228,7 +231,7 @@ fn form<E: std::fmt::Display>(error: serde_path_to_error::Error<E>) -> ScenarioE
     ScenarioError::Form { key, why: error.into_inner().to_string() }
 }
 
-fn within<T: PartialOrd + std::fmt::Display>(
+fn within<T: Copy + PartialOrd + std::fmt::Display>(
     key: &'static str,
     value: T,
     least: T,
@@ -252,8 +255,8 @@ fn machine(machine: Machine) -> Result<(), ScenarioError> {
 /// A second is a whole number of ticks.
 fn tick(tick_s: f64) -> Result<(), ScenarioError> {
     within("tick_s", tick_s, 0.001, 1.0)?;
-    let ticks = 1.0 / tick_s;
-    if (ticks - ticks.round()).abs() < 1e-6 {
+    let per_second = 1.0 / tick_s;
+    if (per_second - per_second.round()).abs() < 1e-6 {
         return Ok(());
     }
     let expected = "a second divided by a whole number".to_owned();
@@ -350,14 +353,17 @@ impl Scheduler {
 mod tests {
     use super::*;
 
-    const FLOWS: &str = "[[traffic.flows]]\nactive = 100\nshare = 1.0\nlife_s = 5.0\nclients = true\n";
+    const FLOWS: &str =
+        "[[traffic.flows]]\nactive = 100\nshare = 1.0\nlife_s = 5.0\nclients = true\n";
 
     #[test]
     fn what_a_file_leaves_out_is_as_built_in() {
         let Scenario::Traffic(traffic) = Scenario::parse(FLOWS).expect("valid") else { panic!() };
         assert_eq!((traffic.buckets, traffic.seconds), (512, 180));
         let json = "{\"scheduler\": {\"threads\": 3}}";
-        let Scenario::Scheduler(scheduler) = Scenario::parse(json).expect("valid") else { panic!() };
+        let Scenario::Scheduler(scheduler) = Scenario::parse(json).expect("valid") else {
+            panic!()
+        };
         assert_eq!((scheduler.threads, scheduler.flows_per_thread), (3, 24));
     }
 

@@ -45,9 +45,8 @@ impl TrafficFigures {
     /// Means over `runs`.
     #[must_use]
     pub fn mean(runs: &[Self]) -> Self {
-        let mean = |of: fn(&Self) -> f64| {
-            runs.iter().map(of).sum::<f64>() / runs.len().max(1) as f64
-        };
+        let mean =
+            |of: fn(&Self) -> f64| runs.iter().map(of).sum::<f64>() / runs.len().max(1) as f64;
         let hand_off = runs.iter().any(|run| run.hand_off.is_some()).then(|| HandOff {
             share: mean(|run| run.hand_off.unwrap_or_default().share),
             ipi_per_packet: mean(|run| run.hand_off.unwrap_or_default().ipi_per_packet),

@@ -5,9 +5,9 @@ mod lane;
 mod metrics;
 mod policy;
 mod rsspp;
-mod trace;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use crate::policy::Policy;
 

@@ -195,10 +195,14 @@ impl<'a> Trace<'a> {
                 *rate = 0.0;
                 continue;
             }
-            *rate = flow.rate
-                * self.groups[flow.group]
-                * self.noise.lognormal(self.traffic.tick_sigma);
+            *rate =
+                flow.rate * self.groups[flow.group] * self.noise.lognormal(self.traffic.tick_sigma);
             self.load[flow.bucket] += *rate;
+        }
+        let total: f64 = self.load.iter().sum();
+        if self.traffic.steady_total && total > 0.0 {
+            let factor = self.traffic.packets_per_s / total;
+            self.load.iter_mut().chain(&mut self.rates).for_each(|rate| *rate *= factor);
         }
     }
 }
