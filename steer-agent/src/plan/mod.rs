@@ -71,6 +71,8 @@ pub struct Plan {
     pub share_planned: Option<f64>,
     /// Share that table and interrupts could reach without limits per period.
     pub achievable: Option<f64>,
+    /// Share of all packets whose bucket changes its queue by `steps`.
+    pub load_moved: f64,
     /// Why these steps, and why not others; at least one sentence where there is no step.
     pub reasons: Vec<String>,
     /// What each bucket that comes to another CPU is expected to save there.
@@ -179,6 +181,7 @@ pub fn plan(world: &NicWorld, host: &Host<'_>, policy: &Policy, experience: &Exp
     }
     plan.reasons = explain::reasons(&setting, &indices, &problem, &chosen, pace);
     plan.steps = step::steps(&setting, &chosen);
+    plan.load_moved = setting.load_moved(&chosen);
     plan.forecast = setting.forecast(&chosen);
     plan.carried = setting.carried(&chosen);
     if plan.steps.is_empty() && plan.reasons.is_empty() {
