@@ -10,7 +10,8 @@
 //! - [`scheduler`]: the kernel's wake-up rules answer to where softirq runs.
 //!
 //! # Guarantees
-//! Each has a test of the same name.
+//! Each is checked in `traffic/tests.rs` and `scheduler/tests.rs`, the first and the last scenario by
+//! scenario.
 //! - `steering_aligns_as_much_and_moves_as_little_as_it_should`
 //! - `other_policies_are_as_they_are_known`
 //! - `there_is_no_limit_cycle`

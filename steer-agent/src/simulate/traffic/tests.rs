@@ -102,7 +102,7 @@ fn steering_on_fewq64() {
 
 /// That the trace is the one of the tables shows in the policies that have no planner: alignment
 /// within 4 points (15 for what accept steering leaves behind when workers move, which differs as much
-/// between seeds), the busiest CPU within a fifth, and moved load within a third.
+/// between seeds), the busiest CPU within a fifth, and moved load within 1.6 points.
 #[test]
 fn other_policies_are_as_they_are_known() {
     let rows = [
@@ -123,7 +123,7 @@ fn other_policies_are_as_they_are_known() {
             let tolerance = if policy == "accept+static" { 0.15 } else { 0.04 };
             let is_near = (found.aligned - aligned).abs() <= tolerance
                 && (found.max_over_avg / peak - 1.0).abs() <= 0.2
-                && (found.moved_load_percent_per_s - moved).abs() <= moved / 3.0;
+                && (found.moved_load_percent_per_s - moved).abs() <= 1.6;
             if !is_near {
                 failures.push(format!(
                     "{name}, {policy}: aligned {:.3} (known {aligned}), max/avg {:.2} (known \
