@@ -161,6 +161,20 @@ fn read_only(path: &Path) -> bool {
     statvfs(path).is_ok_and(|mount| mount.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
+/// Whether the processes of other users can be seen: by looking at the first one.
+#[must_use]
+pub fn sees_processes(machine: &Machine) -> Fact {
+    match std::fs::read(machine.root().proc("1/stat")) {
+        Ok(_) => Fact::Yes,
+        // fs/proc/base.c `has_pid_permissions`.
+        Err(_) => Fact::No(
+            "/proc hides the processes of others (hidepid), seeing them needs CAP_SYS_PTRACE: run \
+             as root or grant it"
+                .to_owned(),
+        ),
+    }
+}
+
 /// The pids of irqbalance and tuned, which move interrupts too.
 fn find_processes(root: &Root) -> (Option<u32>, Option<u32>) {
     let processes = procfs::process::all_processes_with_root(root.proc("")).into_iter().flatten();
