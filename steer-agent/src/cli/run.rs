@@ -1,16 +1,25 @@
 //! `steer run`: keeps correcting until told to stop.
 
+use std::path::Path;
+
+use anyhow::Context as _;
+
 use super::args::{OnExit, RunArgs};
 use super::output::print_line;
 use super::select::for_writing;
 use super::{Exit, Settings, rights};
 use crate::run::{Ended, Options, run as steer};
-use crate::sys::Machine;
+use crate::sys::{Machine, peer};
+
+/// Where groups have their numbers, group(5).
+const GROUPS: &str = "/etc/group";
 
 pub(super) fn run(args: &RunArgs, settings: &Settings) -> anyhow::Result<Exit> {
     let machine = Machine::open()?;
     let nics = for_writing(&machine, &args.interfaces)?;
     rights::to_write(&machine, args.planning.observer.resolve())?;
+    let group = settings.group.as_deref().map(|name| peer::group_id(Path::new(GROUPS), name));
+    let group = group.transpose().context("`run.group` in the configuration")?;
     let names: Vec<String> = nics.iter().map(|nic| nic.name.clone()).collect();
     let on_exit = args.on_exit.unwrap_or(settings.on_exit);
     let period = args.period.unwrap_or(settings.period);
@@ -34,6 +43,7 @@ pub(super) fn run(args: &RunArgs, settings: &Settings) -> anyhow::Result<Exit> {
         policy: args.planning.over(&settings.policy),
         state_dir: settings.state_dir.clone(),
         runtime_dir: settings.runtime_dir.clone(),
+        group,
         dry_run: args.dry_run,
     };
     let say = |line: &str| {

@@ -25,6 +25,8 @@ pub struct Settings {
     pub period: Duration,
     /// What `run` leaves behind.
     pub on_exit: OnExit,
+    /// Name or number of the group that may ask a daemon, beside root.
+    pub group: Option<String>,
 }
 
 /// The configuration file. Every key has a default.
@@ -40,6 +42,7 @@ struct ConfigFile {
 struct RunSection {
     period: Option<String>,
     on_exit: Option<OnExit>,
+    group: Option<String>,
 }
 
 impl Settings {
@@ -80,6 +83,7 @@ impl Settings {
             policy: file.policy,
             period,
             on_exit: file.run.on_exit.unwrap_or(OnExit::Restore),
+            group: file.run.group,
         })
     }
 }
@@ -123,6 +127,7 @@ mod tests {
             ("[policy]\nload_slack = nan", "load_slack"),
             ("[policy]\nunknown = 1", "unknown"),
             ("[run]\non-exit = \"explode\"", "explode"),
+            ("[run]\ngroup = 5", "group"),
             ("[policy]\nallowed_cpus = \"3-1\"", "low to high"),
             ("nonsense", "steer.toml"),
         ] {

@@ -10,10 +10,13 @@
 //!  |- FakeMachine  the one of the tests          fake.rs
 //! diag         who listens                    diag.rs
 //! owner        one steer a NIC               owner.rs
+//! caps         rights, given up               caps.rs
+//! peer         who is at the other end        peer.rs, over raw.rs
 //! ```
 //!
 //! Every failure is a [`SysError`] that names call, object, value and errno. Nothing here decides.
 
+pub mod caps;
 pub mod diag;
 mod error;
 pub mod ethnl;
@@ -24,6 +27,7 @@ pub mod irq;
 mod machine;
 mod netlink;
 pub mod owner;
+pub mod peer;
 mod port;
 pub mod queues;
 mod raw;
