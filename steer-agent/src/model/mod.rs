@@ -4,6 +4,7 @@
 //! therefore be decided again from a recording. `cargo xtask check` holds the module to that.
 
 mod cpuset;
+mod driver;
 mod facts;
 mod hash;
 mod mapping;
@@ -16,6 +17,9 @@ mod topology;
 mod world;
 
 pub use cpuset::{CpuSet, ParseCpuSetError};
+pub use driver::{
+    Affinity, Atr, Count, Driver, Event, Evidence, Hash, IrqName, Key, Loss, Refusal, TableWrite,
+};
 pub use facts::{Fact, Facts};
 pub use hash::{KeyVariant, calibrate, flow_hash};
 pub use mapping::{Mapping, MappingVerdict, bucket_of};
