@@ -9,7 +9,8 @@ use crate::sys::Machine;
 
 pub(super) fn run(args: &RunArgs, settings: &Settings) -> anyhow::Result<Exit> {
     let machine = Machine::open()?;
-    let nics = for_writing(&machine, &args.interfaces)?;
+    let policy = args.planning.over(&settings.policy);
+    let nics = for_writing(&machine, &args.interfaces, &policy)?;
     rights::to_write(&machine, args.planning.observer.resolve())?;
     let names: Vec<String> = nics.iter().map(|nic| nic.name.clone()).collect();
     let on_exit = args.on_exit.unwrap_or(settings.on_exit);
@@ -26,12 +27,17 @@ pub(super) fn run(args: &RunArgs, settings: &Settings) -> anyhow::Result<Exit> {
             names.join(", ")
         )
     })?;
+    for nic in &nics {
+        if let Some(refusal) = policy.table_refusal(nic) {
+            print_line(&format!("{}: {refusal}", nic.name))?;
+        }
+    }
     let options = Options {
         nics,
         period,
         restore_on_exit: on_exit == OnExit::Restore,
         observer: args.planning.observer.resolve(),
-        policy: args.planning.over(&settings.policy),
+        policy,
         state_dir: settings.state_dir.clone(),
         runtime_dir: settings.runtime_dir.clone(),
         dry_run: args.dry_run,

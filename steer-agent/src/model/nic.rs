@@ -159,6 +159,12 @@ pub struct Queue {
 }
 
 impl Queue {
+    /// Whether steer can move its interrupt.
+    #[must_use]
+    pub fn is_movable(&self) -> bool {
+        self.irq.is_some() && self.affinity.is_some() && !self.managed
+    }
+
     /// The CPU that its interrupt is delivered to, as far as settings tell.
     #[must_use]
     pub fn irq_cpu(&self) -> Option<CpuId> {

@@ -8,11 +8,11 @@ use anyhow::{Context as _, bail};
 use crate::apply::verify::{Promise, Verdict};
 use crate::apply::{self, Contest, Journal, Receipt, Restoration, Trust, read};
 use crate::model::{MappingVerdict, Nic, NicWorld, World};
-use crate::plan::{self, Experience, Host, Plan};
+use crate::plan::{self, Experience, Host, Plan, Target};
 use crate::policy::Policy;
 use crate::report::{NicState, NicStatus, PlannerReport, Tally, text};
+use crate::sys::Port;
 use crate::sys::owner::{Claim, Owner, claim};
-use crate::sys::{Machine, Port};
 
 /// Lines of history that `status` shows.
 const HISTORY: usize = 8;
@@ -67,7 +67,7 @@ impl Steered {
     /// killed steer left is taken over, so that what it holds is what is restored in the end.
     pub fn begin(
         nic: &Nic,
-        machine: &Machine,
+        machine: &dyn Port,
         state_dir: &Path,
         dry_run: bool,
         say: &dyn Fn(&str),
@@ -219,6 +219,12 @@ impl Steered {
         }
         self.reason = plan.reasons.first().cloned();
         if plan.is_empty() || self.waiting.is_some() {
+            return;
+        }
+        // The planner heeds this too; a mistake there must not cost the link.
+        let writes_table = plan.steps.iter().any(|step| step.change.target == Target::Table);
+        if let Some(refusal) = hand.policy.table_refusal(&nic.nic).filter(|_| writes_table) {
+            self.set(NicState::Observing, &refusal.to_string(), hand);
             return;
         }
         let receipt = match apply::apply(&self.name, &plan.steps, hand.port, &mut self.journal) {
@@ -385,3 +391,7 @@ fn contests(journal: &Journal, port: &dyn Port) -> Vec<Contest> {
         })
         .collect()
 }
+
+#[cfg(test)]
+#[path = "steered_tests.rs"]
+mod tests;
