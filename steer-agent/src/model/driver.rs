@@ -3,7 +3,7 @@
 //!
 //! One row per family, in `driver/rows_*.rs`; a claim stands there because a kernel file says so, and
 //! the row names the file. A driver without a row is unknown, and what is unknown is taken for the
-//! worse: its table is not written unasked and counts as lost after every event. What can be asked of
+//! worse: its table is not written unasked and may be lost after anything. What can be asked of
 //! the running NIC (table size, offloads, rules) is asked there and only described here.
 //! `docs/drivers.md` is made from these rows.
 
@@ -90,7 +90,7 @@ pub enum TableWrite {
 
 /// Something after which a table may be gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum Cause {
     /// The interface was taken down and up, by a user or by the driver itself: MTU, ring sizes, an
     /// XDP program, a TX timeout.
     Reopen,
@@ -106,10 +106,10 @@ pub enum Loss {
     /// Kept while its entries name queues that exist.
     Kept,
     /// After one of these.
-    After(&'static [Event]),
+    After(&'static [Cause]),
     /// There is no table.
     NoTable,
-    /// Not known: looked at after every event.
+    /// Not known: after anything.
     Unknown,
 }
 
@@ -308,12 +308,12 @@ impl Driver {
         }
     }
 
-    /// Whether a table may be gone after `event`. Where that is not known, it may.
+    /// Whether a table may be gone after `cause`. Where that is not known, it may.
     #[must_use]
-    pub fn loses_table_on(&self, event: Event) -> bool {
+    pub fn loses_table_on(&self, cause: Cause) -> bool {
         match self.lost {
             Loss::Kept | Loss::NoTable => false,
-            Loss::After(events) => events.contains(&event),
+            Loss::After(causes) => causes.contains(&cause),
             Loss::Unknown => true,
         }
     }

@@ -5,6 +5,7 @@
 
 mod cpuset;
 mod driver;
+mod event;
 mod facts;
 mod hash;
 mod mapping;
@@ -18,8 +19,9 @@ mod world;
 
 pub use cpuset::{CpuSet, ParseCpuSetError};
 pub use driver::{
-    Affinity, Atr, Count, Driver, Event, Evidence, Hash, IrqName, Key, Loss, Refusal, TableWrite,
+    Affinity, Atr, Cause, Count, Driver, Evidence, Hash, IrqName, Key, Loss, Refusal, TableWrite,
 };
+pub use event::{Event, events};
 pub use facts::{Fact, Facts};
 pub use hash::{KeyVariant, calibrate, flow_hash};
 pub use mapping::{Mapping, MappingVerdict, bucket_of};

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Affinity, Atr, Driver, Event, Evidence, Hash, Key, Loss, TableWrite};
+use super::{Affinity, Atr, Cause, Driver, Evidence, Hash, Key, Loss, TableWrite};
 
 /// What stands around the results that runs of the lab put into the file.
 pub(super) const LAB_BEGIN: &str = "<!-- lab matrix: begin; replaced by the lab, not by hand -->";
@@ -29,8 +29,8 @@ only where live traffic confirms it, and every write is read back.
 - *unknown*, and every driver that is not listed: the same, since nobody knows what a write does.
 - *none*: there is nothing to write.
 
-A table that is *lost* after an event is looked at again after every such event; an unknown driver's after
-every event of all.
+A table that is *lost* after something was written anew by the driver. The daemon compares in every
+period, whatever this table says; after such an event it sets its own again, unless somebody else has.
 ";
 
 /// The whole file, with `lab` between the marks.
@@ -126,13 +126,13 @@ fn lost(loss: Loss) -> String {
         Loss::Kept => "never".to_owned(),
         Loss::NoTable => "-".to_owned(),
         Loss::Unknown => "unknown".to_owned(),
-        Loss::After(events) => {
-            let name = |event: &Event| match event {
-                Event::Reopen => "reopen (MTU, rings, XDP)",
-                Event::Channels => "channel change",
-                Event::Reset => "reset",
+        Loss::After(causes) => {
+            let name = |cause: &Cause| match cause {
+                Cause::Reopen => "reopen (MTU, rings, XDP)",
+                Cause::Channels => "channel change",
+                Cause::Reset => "reset",
             };
-            events.iter().map(name).collect::<Vec<_>>().join(", ")
+            causes.iter().map(name).collect::<Vec<_>>().join(", ")
         }
     }
 }

@@ -1,7 +1,7 @@
 //! NICs that a hypervisor or a cloud shows its guests.
 
 use super::{
-    Affinity, Count, Driver, Event, Hash, IN_PART, Key, Loss, READ, TableWrite, UNKNOWN, named,
+    Affinity, Cause, Count, Driver, Hash, IN_PART, Key, Loss, READ, TableWrite, UNKNOWN, named,
 };
 
 pub(super) static ROWS: [Driver; 6] = [
@@ -13,7 +13,7 @@ pub(super) static ROWS: [Driver; 6] = [
         write_note: "sends an admin command",
         // A change of channels always brings the default back (ena_update_queue_count); ring sizes
         // and MTU keep the table. A reset starts from probe's default.
-        lost: Loss::After(&[Event::Channels, Event::Reset]),
+        lost: Loss::After(&[Cause::Channels, Cause::Reset]),
         affinity: Affinity::AtOpen,
         follows_busy: Some(false),
         rules: Some(false), // newer devices: not in 6.12
@@ -36,7 +36,7 @@ pub(super) static ROWS: [Driver; 6] = [
         key: Key::IfOffered,
         write: TableWrite::Free,
         write_note: "sends an admin command, if the device offers it",
-        lost: Loss::After(&[Event::Channels, Event::Reset]), // 6.12 writes nothing back
+        lost: Loss::After(&[Cause::Channels, Cause::Reset]), // 6.12 writes nothing back
         affinity: Affinity::AtOpen,
         follows_busy: Some(true),
         rules: Some(true),
@@ -78,7 +78,7 @@ pub(super) static ROWS: [Driver; 6] = [
         write: TableWrite::Free,
         write_note: "sends a device command",
         // vmxnet3_setup_driver_shared fills the default in on each activation.
-        lost: Loss::After(&[Event::Reopen, Event::Channels, Event::Reset]),
+        lost: Loss::After(&[Cause::Reopen, Cause::Channels, Cause::Reset]),
         affinity: Affinity::Left,
         follows_busy: Some(false),
         rules: Some(false),
@@ -121,7 +121,7 @@ pub(super) static ROWS: [Driver; 6] = [
         write: TableWrite::Brief,
         write_note: "sends a message and waits for every queue; the port must be up",
         // mana_alloc_queues, at every attach: channels, MTU, XDP.
-        lost: Loss::After(&[Event::Reopen, Event::Channels, Event::Reset]),
+        lost: Loss::After(&[Cause::Reopen, Cause::Channels, Cause::Reset]),
         affinity: Affinity::AtStart,
         rules: Some(false),
         hash: Hash::Reported,

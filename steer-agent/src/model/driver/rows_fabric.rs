@@ -1,7 +1,7 @@
 //! NICs of servers and fabrics, from 25 Gb/s up as a rule, other than Intel's.
 
 use super::{
-    Affinity, Count, Driver, Event, Hash, IN_PART, Key, Loss, READ, TableWrite, UNKNOWN, named,
+    Affinity, Cause, Count, Driver, Hash, IN_PART, Key, Loss, READ, TableWrite, UNKNOWN, named,
 };
 
 pub(super) static ROWS: [Driver; 17] = [
@@ -117,7 +117,7 @@ pub(super) static ROWS: [Driver; 17] = [
         key: Key::Readable,
         write: TableWrite::Free,
         write_note: "sends a vport update to firmware; 100G devices refuse it",
-        lost: Loss::After(&[Event::Channels]), // qede_set_channels clears QEDE_RSS_INDIR_INITED
+        lost: Loss::After(&[Cause::Channels]), // qede_set_channels clears QEDE_RSS_INDIR_INITED
         affinity: Affinity::Left,
         arfs: true,
         rules: Some(true),

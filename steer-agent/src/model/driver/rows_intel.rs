@@ -1,7 +1,7 @@
 //! Intel's NICs, and others of their kind: one or few queues, registers.
 
 use super::{
-    Affinity, Atr, Count, Driver, Event, Hash, IN_PART, Key, Loss, READ, TableWrite, UNKNOWN, named,
+    Affinity, Atr, Cause, Count, Driver, Hash, IN_PART, Key, Loss, READ, TableWrite, UNKNOWN, named,
 };
 
 pub(super) static ROWS: [Driver; 11] = [
@@ -13,7 +13,7 @@ pub(super) static ROWS: [Driver; 11] = [
         write_note: "writes registers",
         // igb_setup_mrqc fills its default in when rss_indir_tbl_init differs from the queues, over
         // a user's table as well.
-        lost: Loss::After(&[Event::Channels]),
+        lost: Loss::After(&[Cause::Channels]),
         affinity: Affinity::Left,
         follows_busy: Some(false),
         rules: Some(true),
@@ -34,7 +34,7 @@ pub(super) static ROWS: [Driver; 11] = [
         key: Key::System, // igc_ethtool_get_rxfh, 6.12
         write: TableWrite::Free,
         write_note: "writes registers",
-        lost: Loss::After(&[Event::Channels]),
+        lost: Loss::After(&[Cause::Channels]),
         affinity: Affinity::Left,
         follows_busy: Some(false),
         rules: Some(true),
@@ -74,7 +74,7 @@ pub(super) static ROWS: [Driver; 11] = [
         write_note: "writes registers",
         // ixgbe_setup_reta writes the default unconditionally, and every reconfiguration calls it;
         // the mark of a user's table stays set.
-        lost: Loss::After(&[Event::Reopen, Event::Channels, Event::Reset]),
+        lost: Loss::After(&[Cause::Reopen, Cause::Channels, Cause::Reset]),
         affinity: Affinity::Hinted,
         follows_busy: Some(false),
         // ixgbe_set_features, ixgbe_set_rss_queues: sample rate 20, not with SR-IOV or several
@@ -118,7 +118,7 @@ pub(super) static ROWS: [Driver; 11] = [
         write: TableWrite::Free,
         write_note: "sends a command to firmware or writes registers",
         // Dropped only when queues become fewer: i40e_reconfig_rss_queues.
-        lost: Loss::After(&[Event::Channels]),
+        lost: Loss::After(&[Cause::Channels]),
         affinity: Affinity::Hinted,
         follows_busy: Some(true),
         atr: Some(Atr::PrivateFlag("flow-director-atr")),
@@ -144,7 +144,7 @@ pub(super) static ROWS: [Driver; 11] = [
         key: Key::Readable,
         write: TableWrite::Free,
         write_note: "sends a message to the physical function",
-        lost: Loss::After(&[Event::Reset]), // iavf_reset_task calls iavf_init_rss
+        lost: Loss::After(&[Cause::Reset]), // iavf_reset_task calls iavf_init_rss
         affinity: Affinity::Hinted,
         follows_busy: Some(true),
         rules: Some(true),

@@ -47,8 +47,8 @@ fn an_unknown_driver_is_taken_for_the_worse() {
     let refusal = driver.automatic("nobody").expect_err("nobody knows");
     assert!(refusal.to_string().contains("nobody is a driver that steer does not know"));
     assert!(refusal.can_be_lifted());
-    for event in [Event::Reopen, Event::Channels, Event::Reset] {
-        assert!(driver.loses_table_on(event));
+    for cause in [Cause::Reopen, Cause::Channels, Cause::Reset] {
+        assert!(driver.loses_table_on(cause));
     }
     assert!(driver.irq_names.is_empty(), "no guess");
 }
@@ -67,9 +67,9 @@ fn drivers_of_the_lab_are_automatic_and_lose_their_tables_as_seen() {
     for name in ["igb", "virtio_net", "vmxnet3"] {
         assert_eq!(Driver::of(name).automatic(name), Ok(()));
     }
-    assert!(Driver::of("vmxnet3").loses_table_on(Event::Reopen));
-    assert!(Driver::of("igb").loses_table_on(Event::Channels));
-    assert!(!Driver::of("igb").loses_table_on(Event::Reopen));
+    assert!(Driver::of("vmxnet3").loses_table_on(Cause::Reopen));
+    assert!(Driver::of("igb").loses_table_on(Cause::Channels));
+    assert!(!Driver::of("igb").loses_table_on(Cause::Reopen));
     assert!(Driver::of("ena").overwrites_affinity() && !Driver::of("igb").overwrites_affinity());
 }
 
