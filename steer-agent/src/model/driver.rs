@@ -39,6 +39,8 @@ pub struct Driver {
     pub follows_busy: Option<bool>,
     /// Flow Director that the driver fills by itself from what is sent (ATR).
     pub atr: Option<Atr>,
+    /// Private flags that matter to steering (`ethtool --show-priv-flags`).
+    pub flags: &'static [&'static str],
     /// aRFS: the stack puts flows where they are consumed (`ndo_rx_flow_steer`).
     pub arfs: bool,
     /// Takes exact-match rules (`ETHTOOL_SRXCLSRLINS`).
@@ -252,6 +254,7 @@ const UNKNOWN: Driver = Driver {
     affinity: Affinity::Unknown,
     follows_busy: None,
     atr: None,
+    flags: &[],
     arfs: false,
     rules: None,
     hash: Hash::Unknown,

@@ -11,6 +11,7 @@ mod hash;
 mod mapping;
 mod matrix;
 mod nic;
+mod overrule;
 mod sample;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
@@ -27,6 +28,7 @@ pub use hash::{KeyVariant, calibrate, flow_hash};
 pub use mapping::{Mapping, MappingVerdict, bucket_of};
 pub use matrix::Matrix;
 pub use nic::{Channels, Coalesced, DropCounters, HashFields, IrqSource, Nic, Queue, Rss, RssKey};
+pub use overrule::{Overrule, overrules};
 pub use sample::{Flow, FlowAddr, NicCounters, NicSample, Sample};
 pub use topology::{CpuInfo, Distance, Topology};
 pub use world::{Alignment, FlowWorld, Mismatch, NicWorld, QueueWorld, World};

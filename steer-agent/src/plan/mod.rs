@@ -128,7 +128,7 @@ pub fn plan(world: &NicWorld, host: &Host<'_>, policy: &Policy, experience: &Exp
     match world.mapping.verdict() {
         MappingVerdict::Verified => {}
         MappingVerdict::Unverified => {
-            plan.reasons.push(format!("mapping unverified: {}", world.mapping.evidence()));
+            plan.reasons.push(world.unverified());
             return plan;
         }
         MappingVerdict::TooFewFlows => {

@@ -143,8 +143,7 @@ impl Steered {
             MappingVerdict::Verified if self.just_written => {}
             MappingVerdict::Verified => self.correct(nic, &plan, hand),
             MappingVerdict::Unverified => {
-                let reason = format!("mapping unverified: {}", nic.mapping.evidence());
-                self.set(NicState::Unverified, &reason, hand);
+                self.set(NicState::Unverified, &nic.unverified(), hand);
             }
             MappingVerdict::TooFewFlows => {
                 if self.state != NicState::Steering {

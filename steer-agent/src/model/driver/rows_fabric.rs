@@ -45,6 +45,7 @@ pub(super) static ROWS: [Driver; 17] = [
             "compressed completions carry no hash (mini CQEs; private flag rx_cqe_compress)",
             "the hash function may be XOR",
         ],
+        flags: &["rx_cqe_compress"],
         evidence: READ,
         sources: &[
             "mellanox/mlx5/core/en_ethtool.c mlx5e_set_rxfh, mlx5e_ethtool_set_channels",

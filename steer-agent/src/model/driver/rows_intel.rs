@@ -122,6 +122,7 @@ pub(super) static ROWS: [Driver; 11] = [
         affinity: Affinity::Hinted,
         follows_busy: Some(true),
         atr: Some(Atr::PrivateFlag("flow-director-atr")),
+        flags: &["flow-director-atr"],
         rules: Some(true),
         hash: Hash::Reported,
         irq_names: &[named("i40e-%i-TxRx-%n", Count::Queue), named("i40e-%i-rx-%n", Count::Queue)],

@@ -70,7 +70,7 @@ fn names_end_at_their_nul() {
     answer.resize(12 + 2 * STRING_BYTES, 0);
     answer[12..18].copy_from_slice(b"rx-gro");
     answer[44..].fill(b'x');
-    assert_eq!(feature_names(&answer), Some(vec!["rx-gro".to_owned(), "x".repeat(32)]));
+    assert_eq!(names(&answer), Some(vec!["rx-gro".to_owned(), "x".repeat(32)]));
 }
 
 #[test]
@@ -96,7 +96,7 @@ proptest! {
     /// Whatever a driver or a truncated copy contains, there is an answer.
     #[test]
     fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        let names = feature_names(&bytes).unwrap_or_default();
+        let names = names(&bytes).unwrap_or_default();
         let _ = (channels(&bytes), rx_rings(&bytes), ports_are_hashed(&bytes), coalesce(&bytes));
         let _ = rx_ring_size(&bytes);
         let _ = (features(&bytes, &names), rss(&bytes), table(&bytes), queues(&bytes));
