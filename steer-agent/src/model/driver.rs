@@ -122,9 +122,9 @@ pub enum Affinity {
     Left,
     /// The driver publishes a hint that nothing obeys by itself.
     Hinted,
-    /// The driver sets it once, when vectors are allocated.
+    /// The driver sets it when it allocates vectors: at start, and after a reset.
     AtStart,
-    /// The driver sets it whenever it requests the interrupts: what a user set is overwritten.
+    /// The driver sets it whenever the interface is opened: what a user set is overwritten.
     AtOpen,
     /// The driver sets it again, and XPS too, when queues or CPUs change.
     Respread,

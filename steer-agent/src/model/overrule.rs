@@ -38,7 +38,9 @@ impl Overrule {
                 format!("ATR may be on (the private flag {flag} could not be read)")
             }
             Self::Arfs => "aRFS is on".to_owned(),
+            Self::Rules(1) => "an exact-match rule".to_owned(),
             Self::Rules(count) => format!("{count} exact-match rules"),
+            Self::Contexts(1) => "an additional RSS context".to_owned(),
             Self::Contexts(count) => format!("{count} additional RSS contexts"),
             Self::VirtualFunction => "it is a virtual function (SR-IOV)".to_owned(),
         }
@@ -64,13 +66,12 @@ impl Overrule {
                  `ethtool -K {name} ntuple off`"
             ),
             Self::Rules(_) => format!(
-                "what they match does not follow the table; steer leaves them alone \
-                 (`ethtool -n {name}` lists them), and while they take more than 1 % of the traffic \
-                 the mapping is unverified"
+                "what matches does not follow the table; steer leaves rules alone (`ethtool -n {name}` lists \
+                 them), and where they take more than 1 % of the traffic the mapping is unverified"
             ),
             Self::Contexts(_) => format!(
-                "their traffic does not follow the main table; steer leaves them alone \
-                 (`ethtool -x {name} context N` shows one)"
+                "traffic that rules send there does not follow the main table, and steer leaves it alone \
+                 (`ethtool -x {name} context N` shows a context)"
             ),
             Self::VirtualFunction => {
                 "the physical function may limit its queues, own its table or \
@@ -98,7 +99,8 @@ pub fn overrules(nic: &Nic, flow_entries: Option<u64>) -> Vec<Overrule> {
         }
         Some(Atr::PrivateFlag(flag)) => match nic.private_flags.get(flag) {
             Some(true) => {
-                found.push(Overrule::Atr { off: format!("ethtool --set-priv-flags IF {flag} off") })
+                found
+                    .push(Overrule::Atr { off: format!("ethtool --set-priv-flags IF {flag} off") });
             }
             Some(false) => {}
             None => found.push(Overrule::AtrUnknown { flag }),

@@ -127,6 +127,7 @@ fn drivers_that_decide_by_themselves() {
     assert!(iavf.is_virtual_function);
     let mut text = String::new();
     for nic in [ixgbe, i40e, iavf] {
+        text += &format!("# {}\n", nic.driver.as_deref().unwrap_or_default());
         text += &doctor::text(&findings(&nic, 0));
     }
     golden("doctor-overrules.txt", &text);
@@ -137,6 +138,7 @@ fn drivers_whose_table_is_left_alone() {
     let mut text = String::new();
     for driver in ["bnxt_en", "nobody"] {
         let nic = nic(&as_driver(driver, ""), "eth0", 128, &[("rx-hashing", true)]);
+        text += &format!("# {driver}\n");
         text += &doctor::text(&findings(&nic, 0));
     }
     golden("doctor-left-alone.txt", &text);

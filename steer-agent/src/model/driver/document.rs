@@ -141,7 +141,7 @@ fn affinity(affinity: Affinity) -> &'static str {
     match affinity {
         Affinity::Left => "the user",
         Affinity::Hinted => "the user; the driver hints",
-        Affinity::AtStart => "the driver, once",
+        Affinity::AtStart => "the driver, at start and after a reset",
         Affinity::AtOpen => "the driver, at each open",
         Affinity::Respread => "the driver, when queues or CPUs change",
         Affinity::Managed => "the kernel, which refuses others",

@@ -37,7 +37,7 @@ pub(super) static ROWS: [Driver; 6] = [
         write: TableWrite::Free,
         write_note: "sends an admin command, if the device offers it",
         lost: Loss::After(&[Cause::Channels, Cause::Reset]), // 6.12 writes nothing back
-        affinity: Affinity::AtOpen,
+        affinity: Affinity::AtStart,
         follows_busy: Some(true),
         rules: Some(true),
         hash: Hash::Reported,

@@ -137,12 +137,15 @@ pub(super) static ROWS: [Driver; 17] = [
         write: TableWrite::Free,
         write_note: "sends a command to firmware",
         lost: Loss::Kept,
-        affinity: Affinity::AtOpen, // efx_set_interrupt_affinity
+        affinity: Affinity::AtStart,
         arfs: true,
         rules: Some(true),
         hash: Hash::Reported,
         irq_names: &[named("%i-%n", Count::Queue), named("%i-rx-%n", Count::Queue)],
-        notes: &["the table stays as it is when channels change, even all zeros"],
+        notes: &[
+            "EF100 sets the affinity of its interrupts at each open",
+            "the table stays as it is when channels change, even all zeros",
+        ],
         evidence: IN_PART,
         sources: &[
             "sfc/ethtool_common.c efx_ethtool_set_rxfh",
@@ -176,7 +179,7 @@ pub(super) static ROWS: [Driver; 17] = [
         write: TableWrite::Free,
         write_note: "sends commands to firmware",
         lost: Loss::Kept, // hclge_set_channels leaves a user's alone
-        affinity: Affinity::AtOpen,
+        affinity: Affinity::AtStart,
         arfs: true,
         rules: Some(true),
         hash: Hash::Reported,
@@ -197,7 +200,7 @@ pub(super) static ROWS: [Driver; 17] = [
         write: TableWrite::Free,
         write_note: "sends a command to the control ring",
         lost: Loss::Kept, // the default is written at probe only: enetc_configure_si
-        affinity: Affinity::AtStart,
+        affinity: Affinity::AtOpen,
         rules: Some(true),
         hash: Hash::Never,
         irq_names: &[named("%i-rxtx%n", Count::Queue)],
@@ -282,7 +285,7 @@ pub(super) static ROWS: [Driver; 17] = [
         key: Key::Readable,
         write: TableWrite::Free,
         write_note: "sends a command to firmware",
-        affinity: Affinity::AtStart,
+        affinity: Affinity::AtOpen,
         rules: Some(false),
         hash: Hash::Reported,
         evidence: IN_PART,

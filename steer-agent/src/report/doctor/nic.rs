@@ -2,7 +2,8 @@
 
 use super::{Finding, Findings, Level};
 use crate::model::{
-    Affinity, Cause, Driver, Facts, Hash, Nic, Overrule, RssKey, TableWrite, Topology, overrules,
+    Affinity, Cause, Driver, Facts, Hash, Nic, Overrule, Queue, RssKey, TableWrite, Topology,
+    overrules,
 };
 use crate::policy::Policy;
 
@@ -20,6 +21,15 @@ pub fn nic(
     match why_not {
         Some(why) => {
             findings.add(Level::Warn, why, "status can look at it; apply and run refuse it");
+        }
+        None if policy.table_refusal(nic).is_some()
+            && !nic.queues.iter().any(Queue::is_movable) =>
+        {
+            findings.add(
+                Level::Warn,
+                format!("nothing of {} may be written", nic.name),
+                "status can look at it; apply and run refuse it",
+            );
         }
         None => findings.add(
             Level::Ok,
@@ -163,7 +173,7 @@ fn queues(nic: &Nic, topology: &Topology, findings: &mut Findings<'_>) {
             "queues stay where they are; only the table can be steered",
         );
     }
-    let mut homes: Vec<u32> = nic.queues.iter().filter_map(crate::model::Queue::irq_cpu).collect();
+    let mut homes: Vec<u32> = nic.queues.iter().filter_map(Queue::irq_cpu).collect();
     let placed = homes.len();
     homes.sort_unstable();
     homes.dedup();
@@ -284,19 +294,15 @@ fn merging(nic: &Nic, findings: &mut Findings<'_>) {
 fn driver_row(nic: &Nic, policy: &Policy, findings: &mut Findings<'_>) {
     let Some(name) = &nic.driver else { return };
     let driver = Driver::of(name);
-    if !driver.is_known() {
-        findings.add(
-            Level::Warn,
-            format!("steer does not know the driver {name}"),
-            "it is treated with caution: its table is not written unasked, and nothing is assumed of \
-             its interrupts' names",
-        );
-    }
     match policy.table_refusal(nic) {
         Some(refusal) if nic.rss.is_some() => findings.add(
             Level::Warn,
             refusal.to_string(),
-            "interrupts and XPS are moved all the same; buckets stay where they are",
+            if nic.queues.iter().any(Queue::is_movable) {
+                "interrupts and XPS are moved all the same; buckets stay where they are"
+            } else {
+                "none of its interrupts can be moved either, so that apply and run refuse it"
+            },
         ),
         None if driver.write == TableWrite::LinkReset => findings.add(
             Level::Warn,

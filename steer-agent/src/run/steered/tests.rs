@@ -25,7 +25,7 @@ fn world(machine: &FakeMachine) -> NicWorld {
     let id = machine.identity("eth0").expect("there");
     let table = machine.rss_table("eth0").expect("there").expect("a table");
     let demand = |bucket: usize, queue: QueueId| -> Vec<(CpuId, f64)> {
-        vec![(if bucket % 2 == 0 { queue } else { (queue + 1) % QUEUES }, 10.0)]
+        vec![(if bucket.is_multiple_of(2) { queue } else { (queue + 1) % QUEUES }, 10.0)]
     };
     let queue = |id: QueueId| Queue {
         id,

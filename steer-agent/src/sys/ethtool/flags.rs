@@ -26,11 +26,11 @@ impl Ethtool {
         let call = "ETHTOOL_GPFLAGS";
         let answer = self.ask(call, nic, wire::request(command::GPFLAGS, 8))?;
         let bits = understood(call, nic, answer, wire::value)?;
-        let named = |bits: u32| {
-            let states = (0..32).map(|bit| bits >> bit & 1 == 1);
-            names.into_iter().zip(states).filter(|(name, _)| !name.is_empty()).collect()
+        let states = |bits: u32| {
+            let each = (0..32).map(|bit| bits >> bit & 1 == 1);
+            names.into_iter().zip(each).filter(|(name, _)| !name.is_empty()).collect()
         };
-        Ok(bits.map(named))
+        Ok(bits.map(states))
     }
 
     /// How many exact-match rules there are (`ETHTOOL_GRXCLSRLCNT`); `None` where the driver has no
