@@ -29,7 +29,7 @@ pub use mapping::{Mapping, MappingVerdict, bucket_of};
 pub use matrix::Matrix;
 pub use nic::{Channels, Coalesced, DropCounters, HashFields, IrqSource, Nic, Queue, Rss, RssKey};
 pub use overrule::{Overrule, overrules};
-pub use sample::{Flow, FlowAddr, NicCounters, NicSample, Sample};
+pub use sample::{Flow, FlowAddr, NicCounters, NicSample, Sample, TcpSegments};
 pub use topology::{CpuInfo, Distance, Topology};
 pub use world::{Alignment, FlowWorld, Mismatch, NicWorld, QueueWorld, World};
 

@@ -123,6 +123,6 @@ fn a_plan_that_writes_the_table_all_the_same_is_refused() {
     let mut steered =
         Steered::begin(&nic.nic, &machine, dir.path(), false, &|_| {}).expect("begun");
     let hand = Hand { port: &machine, policy: &Policy::default(), say: &|_| {} };
-    steered.correct(&nic, &plan, &hand);
+    steered.correct(&nic, &host, &plan, &hand);
     assert_eq!((machine.attempts(), steered.state().0), (0, NicState::Observing));
 }
