@@ -23,7 +23,7 @@ pub use settings::Settings;
 pub fn execute(args: &Args) -> anyhow::Result<Exit> {
     let settings = Settings::resolve(&args.common)?;
     match &args.command {
-        Command::Doctor(args) => doctor::doctor(args),
+        Command::Doctor(args) => doctor::doctor(args, &settings),
         Command::Status(args) => status::status(args, &settings),
         Command::Plan(args) => plan::plan(args, &settings),
         Command::Apply(args) => apply::apply(args, &settings),
