@@ -8,6 +8,7 @@
 //!
 //! Whether it helped is not decided here: see [`verify`].
 
+mod ban;
 pub mod journal;
 mod restore;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use std::fmt;
 use crate::plan::{Change, Step, Target, Value};
 use crate::sys::{Port, SysError};
 
+pub use ban::{Ban, Lifted};
 pub use journal::{Journal, JournalError};
 pub use restore::{Restoration, RestoreError, Trust, restore};
 

@@ -8,6 +8,7 @@ mod facts;
 mod hash;
 mod mapping;
 mod matrix;
+mod neighbours;
 mod nic;
 mod sample;
 #[cfg(any(test, feature = "testkit"))]
@@ -20,6 +21,7 @@ pub use facts::{Fact, Facts};
 pub use hash::{KeyVariant, calibrate, flow_hash};
 pub use mapping::{Mapping, MappingVerdict, bucket_of};
 pub use matrix::Matrix;
+pub use neighbours::{Neighbours, Process};
 pub use nic::{Channels, Coalesced, DropCounters, HashFields, IrqSource, Nic, Queue, Rss, RssKey};
 pub use sample::{Flow, FlowAddr, NicCounters, NicSample, Sample};
 pub use topology::{CpuInfo, Distance, Topology};

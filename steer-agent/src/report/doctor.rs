@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::neighbours;
 use crate::model::{Fact, Facts, Nic, Topology};
 
 /// How much a finding matters.
@@ -134,26 +135,13 @@ pub fn host(facts: &Facts, topology: &Topology) -> Vec<Finding> {
         "used where the driver fills it in",
         "the IRQ of a queue is known by its name; the observed softirq CPU confirms it",
     );
-    neighbours(facts, &mut findings);
+    neighbours_and_rfs(facts, &mut findings);
     findings.list
 }
 
-fn neighbours(facts: &Facts, findings: &mut Findings<'_>) {
-    if let Some(pid) = facts.irqbalance_pid {
-        findings.add(
-            Level::Warn,
-            format!("irqbalance runs (process {pid})"),
-            "it moves interrupts every 10 seconds; steer stands down (`contested`) as soon as it \
-             touches one that steer has set. Ban the NIC's interrupts there or stop it",
-        );
-    }
-    if let Some(pid) = facts.tuned_pid {
-        findings.add(
-            Level::Note,
-            format!("tuned runs (process {pid})"),
-            "its scheduler and irq plugins write IRQ affinity when a profile is applied, unless \
-             irq_process=false",
-        );
+fn neighbours_and_rfs(facts: &Facts, findings: &mut Findings<'_>) {
+    for (level, found, consequence) in neighbours::findings(&facts.neighbours) {
+        findings.add(level, found, consequence);
     }
     if let Some(entries) = facts.rps_sock_flow_entries.filter(|entries| *entries > 0) {
         findings.add(
@@ -381,7 +369,7 @@ pub fn text(findings: &[Finding]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Queue, Rss};
+    use crate::model::{Neighbours, Process, Queue, Rss};
 
     fn facts() -> Facts {
         Facts {
@@ -393,8 +381,7 @@ mod tests {
             netlink_rss_get: Fact::Yes,
             netlink_rss_set: Fact::No("the kernel is older than the call".to_owned()),
             netlink_queues: Fact::Yes,
-            irqbalance_pid: None,
-            tuned_pid: None,
+            neighbours: Neighbours::default(),
             rps_sock_flow_entries: Some(0),
         }
     }
@@ -414,7 +401,7 @@ mod tests {
     fn a_host_without_btf_fails_with_the_reason() {
         let mut facts = facts();
         facts.btf = Fact::No("there is no /sys/kernel/btf/vmlinux".to_owned());
-        facts.irqbalance_pid = Some(7);
+        facts.neighbours.irqbalance = Some(Process { pid: 7, started: 1 });
         let text = text(&host(&facts, &Topology::regular(1, 4, 1)));
         assert!(
             text.contains("FAIL  kernel type information (BTF): no, there is no /sys"),

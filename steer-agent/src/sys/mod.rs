@@ -9,6 +9,7 @@
 //!  |   |- irq, queues  files of interrupts, queues   irq.rs, queues.rs, over root.rs
 //!  |- FakeMachine  the one of the tests          fake.rs
 //! diag         who listens                    diag.rs
+//! irqbalance   its ban list                   irqbalance.rs
 //! owner        one steer a NIC               owner.rs
 //! ```
 //!
@@ -21,6 +22,7 @@ pub mod ethtool;
 #[cfg(any(test, feature = "testkit"))]
 pub mod fake;
 pub mod irq;
+pub mod irqbalance;
 mod machine;
 mod netlink;
 pub mod owner;
