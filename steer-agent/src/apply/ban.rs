@@ -45,10 +45,7 @@ pub enum Lifted {
 }
 
 /// Ends the ban that `journal` holds, if it holds one, and forgets it once it has ended.
-pub(super) fn lift(
-    journal: &mut Journal,
-    port: &dyn Port,
-) -> Result<Option<Lifted>, JournalError> {
+pub fn lift(journal: &mut Journal, port: &dyn Port) -> Result<Option<Lifted>, JournalError> {
     let Some(ban) = journal.record().ban.clone() else { return Ok(None) };
     let lifted = if port.process(ban.by.pid) == Some(ban.by) {
         match take_off(&ban, port) {

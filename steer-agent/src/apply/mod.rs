@@ -20,7 +20,7 @@ use std::fmt;
 use crate::plan::{Change, Step, Target, Value};
 use crate::sys::{Port, SysError};
 
-pub use ban::{Ban, Lifted};
+pub use ban::{Ban, Lifted, lift};
 pub use journal::{Journal, JournalError};
 pub use restore::{Restoration, RestoreError, Trust, restore};
 

@@ -4,6 +4,7 @@ use super::args::{OnExit, RunArgs};
 use super::output::{note, print_line};
 use super::select::for_writing;
 use super::{Exit, Settings, rights};
+use crate::run::irqbalance::Consent;
 use crate::run::{Ended, Options, run as steer};
 use crate::sys::Machine;
 
@@ -34,6 +35,11 @@ pub(super) fn run(args: &RunArgs, settings: &Settings) -> anyhow::Result<Exit> {
         policy: args.planning.over(&settings.policy),
         state_dir: settings.state_dir.clone(),
         runtime_dir: settings.runtime_dir.clone(),
+        irqbalance: if args.dry_run {
+            Consent::Report("this is a dry run, so it is not asked")
+        } else {
+            settings.irqbalance
+        },
         dry_run: args.dry_run,
     };
     let say = |line: &str| {

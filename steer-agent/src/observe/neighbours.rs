@@ -29,8 +29,7 @@ const CRIO_DEFAULT: &str = "/etc/sysconfig/irqbalance";
 /// Everything, with `host` for the root of the file system.
 #[must_use]
 pub fn find(proc: &Root, host: &Path) -> Neighbours {
-    let mut found =
-        Neighbours { udev_rules: udev_rules(host), ..Neighbours::default() };
+    let mut found = Neighbours { udev_rules: udev_rules(host), ..Neighbours::default() };
     find_processes(proc, host, &mut found);
     found
 }

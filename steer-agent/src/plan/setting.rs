@@ -70,9 +70,9 @@ impl Setting<'_> {
         online.filter(|cpu| by_policy.is_none_or(|allowed| allowed.contains(*cpu))).collect()
     }
 
-    /// Whether steer can move the interrupt of `queue`.
-    pub(super) fn is_movable(queue: &Queue) -> bool {
-        queue.irq.is_some() && queue.affinity.is_some() && !queue.managed
+    /// Whether steer can and may move the interrupt of `queue`.
+    pub(super) fn is_movable(&self, queue: &Queue) -> bool {
+        self.policy.move_irqs && queue.irq.is_some() && queue.affinity.is_some() && !queue.managed
     }
 
     pub(super) fn indices(&self) -> Indices {
@@ -125,7 +125,7 @@ impl Setting<'_> {
                 .map(|queue| position.get(queue).copied().unwrap_or(NONE))
                 .collect(),
             affinity: queues.iter().map(|queue| indices.of(queue.napi_cpu())).collect(),
-            fixed: self.world.nic.queues.iter().map(|queue| !Self::is_movable(queue)).collect(),
+            fixed: self.world.nic.queues.iter().map(|queue| !self.is_movable(queue)).collect(),
             distance: self.distances(indices)?,
             consumed,
             load,

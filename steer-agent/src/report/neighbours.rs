@@ -57,6 +57,19 @@ pub fn findings(neighbours: &Neighbours) -> Vec<(Level, String, String)> {
     findings
 }
 
+/// The neighbours in a sentence each; `irqbalance` says what is done about that one.
+#[must_use]
+pub fn sentences(neighbours: &Neighbours, irqbalance: &str) -> Vec<String> {
+    let known =
+        neighbours.irqbalance.map(|it| format!("irqbalance (process {}) {irqbalance}", it.pid));
+    let others = Neighbours { irqbalance: None, ..neighbours.clone() };
+    let others = findings(&others);
+    known
+        .into_iter()
+        .chain(others.into_iter().map(|(_, found, then)| format!("{found}: {then}")))
+        .collect()
+}
+
 /// Who may have set `target`, of those that were found; an empty text where it is not theirs.
 #[must_use]
 pub fn suspects(neighbours: &Neighbours, target: &Target) -> String {

@@ -3,6 +3,7 @@
 //! The only file that sees all stages. It parses nothing, formats no tables and computes nothing of
 //! its own; what becomes of one NIC is in [`steered`].
 
+pub mod irqbalance;
 pub mod steered;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use crate::policy::Policy;
 use crate::report::socket::Server;
 use crate::report::{Source, Status};
 use crate::sys::{Machine, Port as _};
+use irqbalance::{Consent, Irqbalance};
 use steered::{Hand, Steered};
 
 /// After a write, packets that are still in the old ring drain before what is seen counts as the
@@ -44,6 +46,8 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// Directory of the status socket.
     pub runtime_dir: PathBuf,
+    /// What may be done about irqbalance.
+    pub irqbalance: Consent,
     /// Write nothing.
     pub dry_run: bool,
 }
@@ -68,6 +72,9 @@ pub async fn run(options: Options, machine: &Machine, say: &dyn Fn(&str)) -> any
     for nic in &options.nics {
         steered.push(Steered::begin(nic, machine, &options.state_dir, options.dry_run, say)?);
     }
+    let mut irqbalance = Irqbalance::find(machine, options.irqbalance);
+    let nics: Vec<&Nic> = options.nics.iter().collect();
+    irqbalance.settle(machine, &nics, &mut steered, say, options.period);
     let server = Server::bind(&options.runtime_dir).with_context(|| {
         format!(
             "cannot make the status socket in {} (--runtime-dir names another place)",
@@ -80,7 +87,8 @@ pub async fn run(options: Options, machine: &Machine, say: &dyn Fn(&str)) -> any
     let serving = server.serve(published);
     tokio::pin!(serving);
 
-    let mut line = Line { options: &options, machine, say, settled_ns: earlier.at_ns };
+    let settled_ns = earlier.at_ns;
+    let mut line = Line { options: &options, machine, say, irqbalance, settled_ns };
     let mut ticks = interval(options.period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
@@ -116,6 +124,7 @@ struct Line<'a> {
     options: &'a Options,
     machine: &'a Machine,
     say: &'a dyn Fn(&str),
+    irqbalance: Irqbalance,
     settled_ns: u64,
 }
 
@@ -129,7 +138,11 @@ impl Line<'_> {
         let sample = watch.sample()?;
         let world = World::between(earlier, &sample, self.settled_ns);
         self.drop_vanished(&world, steered);
-        let hand = Hand { port: self.machine, policy: &self.options.policy, say: self.say };
+        let nics: Vec<&Nic> = world.nics.iter().map(|nic| &nic.nic).collect();
+        self.irqbalance.tick(self.machine, &nics, steered, self.say);
+        let policy = self.irqbalance.limit(&self.options.policy);
+        let neighbours = self.irqbalance.neighbours();
+        let hand = Hand { port: self.machine, policy: &policy, neighbours, say: self.say };
         let mut wrote = false;
         let mut nics = Vec::new();
         let mut shared = Shared::new(&world);
@@ -146,7 +159,8 @@ impl Line<'_> {
             status.add_flows(&sample.flows, nic.nic.ifindex, earlier.at_ns);
             nics.push(status);
         }
-        let status = Status::new(Source::Daemon, &world, nics);
+        let mut status = Status::new(Source::Daemon, &world, nics);
+        status.neighbours = self.irqbalance.sentences();
         *earlier = sample;
         if wrote {
             // The window that begins now is the first with the new settings.
@@ -158,7 +172,7 @@ impl Line<'_> {
     }
 
     fn drop_vanished(&self, world: &World, steered: &mut Vec<Steered>) {
-        steered.retain(|one| {
+        steered.retain_mut(|one| {
             let name = one.name();
             let seen = world.nics.iter().any(|nic| nic.nic.name == name);
             let gone = !seen && self.machine.identity(name).is_err_and(|error| error.is_gone());
@@ -166,6 +180,7 @@ impl Line<'_> {
                 (self.say)(&format!(
                     "{name} is gone, and its settings with it; nothing is left to restore"
                 ));
+                one.lift_ban(self.machine, self.say);
             }
             !gone
         });

@@ -6,10 +6,13 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 
 use crate::apply::verify::{Promise, Verdict};
-use crate::apply::{self, Contest, Journal, Receipt, Restoration, Trust, read};
-use crate::model::{MappingVerdict, Nic, NicWorld, World};
+use crate::apply::{
+    self, Ban, Contest, Journal, JournalError, Lifted, Receipt, Restoration, Trust, read,
+};
+use crate::model::{MappingVerdict, Neighbours, Nic, NicWorld, World};
 use crate::plan::{self, Experience, Host, Plan};
 use crate::policy::Policy;
+use crate::report::neighbours::suspects;
 use crate::report::{NicState, NicStatus, PlannerReport, Tally, text};
 use crate::sys::owner::{Claim, Owner, claim};
 use crate::sys::{Machine, Port};
@@ -28,6 +31,8 @@ pub struct Hand<'a> {
     pub port: &'a dyn Port,
     /// Thresholds of the planner.
     pub policy: &'a Policy,
+    /// Who else may write.
+    pub neighbours: &'a Neighbours,
     /// Tells the operator.
     pub say: &'a dyn Fn(&str),
 }
@@ -80,12 +85,18 @@ impl Steered {
             None => Journal::new(state_dir, name, device.clone(), boot_id.clone()),
             Some(journal) if dry_run => journal,
             Some(old) if old.record().boot_id != boot_id || old.record().device != device => {
+                // The NIC is another, but irqbalance may still be the one that was asked.
+                let ban = old.record().ban.clone().filter(|_| old.record().boot_id == boot_id);
                 let aside = old.set_aside()?;
                 say(&format!(
                     "{name}: an old journal of another boot or device was moved to {}",
                     aside.display()
                 ));
-                Journal::new(state_dir, name, device, boot_id)
+                let mut journal = Journal::new(state_dir, name, device, boot_id);
+                if ban.is_some() {
+                    journal.note_ban(ban)?;
+                }
+                journal
             }
             Some(journal) => {
                 say(&format!(
@@ -175,7 +186,7 @@ impl Steered {
         }
         if let Some(contest) = contests(&self.journal, hand.port).into_iter().next() {
             self.waiting = None;
-            self.set(NicState::Contested, &format!("{contest}; steer writes no more"), hand);
+            self.contested(&contest, hand);
             return plan;
         }
         self.judge(nic, hand);
@@ -232,7 +243,7 @@ impl Steered {
         self.just_written = !receipt.done.is_empty() || receipt.failed.is_some();
         self.settling = self.just_written;
         if let Some(contest) = receipt.contested.first() {
-            self.set(NicState::Contested, &contest.to_string(), hand);
+            self.contested(contest, hand);
             return;
         }
         if receipt.failed.is_some() {
@@ -292,11 +303,26 @@ impl Steered {
         }
     }
 
+    /// Notes in the journal what irqbalance is about to be asked for this NIC.
+    pub fn note_ban(&mut self, ban: Ban) -> Result<(), JournalError> {
+        let ban = ban.after(self.journal.record().ban.as_ref());
+        self.journal.note_ban(Some(ban))
+    }
+
+    /// Takes back what irqbalance was asked for this NIC, which is gone.
+    pub fn lift_ban(&mut self, port: &dyn Port, say: &dyn Fn(&str)) {
+        match apply::lift(&mut self.journal, port) {
+            Ok(None | Some(Lifted::Off(_) | Lifted::Gone)) => {}
+            Ok(Some(Lifted::Failed(why))) => say(&format!("{}: {}", self.name, still_banned(&why))),
+            Err(error) => say(&format!("{}: {error}", self.name)),
+        }
+    }
+
     /// Ends it: puts everything back if `restore`. False where something could not be put back.
     #[must_use]
     pub fn finish(self, port: &dyn Port, restore: bool, say: &dyn Fn(&str)) -> bool {
         let name = self.name;
-        if self.dry_run || self.journal.record().entries.is_empty() {
+        if self.dry_run || self.journal.record().is_empty() {
             say(&format!("{name}: nothing was changed"));
             return true;
         }
@@ -330,6 +356,12 @@ impl Steered {
         self.set(NicState::Observing, &text, hand);
     }
 
+    /// Stands down: somebody else has set what steer has set.
+    fn contested(&mut self, contest: &Contest, hand: &Hand<'_>) {
+        let who = suspects(hand.neighbours, &contest.target);
+        self.set(NicState::Contested, &format!("{contest}{who}; steer writes no more"), hand);
+    }
+
     /// Enters a state, and says so if it or its reason is new.
     fn set(&mut self, state: NicState, reason: &str, hand: &Hand<'_>) {
         let changed = self.state != state;
@@ -357,7 +389,15 @@ pub fn complaints(outcome: &Restoration) -> Vec<String> {
         .iter()
         .map(|contest| format!("{contest}; left as it is, `steer restore --force` overrides"));
     let failed = outcome.failed.iter().map(|failure| format!("not restored: {failure}"));
-    foreign.chain(failed).collect()
+    let banned = match &outcome.ban {
+        Some(Lifted::Failed(why)) => Some(still_banned(why)),
+        _ => None,
+    };
+    foreign.chain(failed).chain(banned).collect()
+}
+
+fn still_banned(why: &str) -> String {
+    format!("irqbalance still leaves the IRQs alone: {why}; `steer restore` tries again")
 }
 
 fn own(nic: &Nic) -> anyhow::Result<Owner> {

@@ -74,6 +74,12 @@ pub fn process(proc: &Root, pid: u32) -> Option<Process> {
     Some(Process { pid, started: stat.starttime })
 }
 
+/// Whether an irqbalance has a socket here. One that was killed leaves it behind.
+#[must_use]
+pub fn has_socket() -> bool {
+    fs::read_dir(DIRECTORY).is_ok_and(|entries| entries.flatten().next().is_some())
+}
+
 /// Asks process `pid` how it is set.
 pub fn ask(pid: u32) -> Result<Question, SysError> {
     let (object, socket) = send(pid, "setup")?;

@@ -3,6 +3,8 @@
 mod agree;
 mod align;
 mod demo;
+mod foreign;
+mod irqbalance;
 mod kill9;
 mod migrate;
 mod observers;
@@ -31,7 +33,7 @@ pub struct Scenario {
 }
 
 /// Every scenario. `demo` is among them, so that a test finds it broken before a visitor does.
-pub static TABLE: [Scenario; 10] = [
+pub static TABLE: [Scenario; 12] = [
     Scenario {
         name: "smoke",
         about: "the machine itself: traffic flows, tables and affinities do what they say",
@@ -94,6 +96,20 @@ pub static TABLE: [Scenario; 10] = [
         needs_steer: true,
         machines: &["igb/6.12", "e1000e/6.12"],
         run: refuse::run,
+    },
+    Scenario {
+        name: "irqbalance",
+        about: "irqbalance leaves the NIC's interrupts alone if steer may ask it to, until the end",
+        needs_steer: true,
+        machines: &["igb/6.12"],
+        run: irqbalance::run,
+    },
+    Scenario {
+        name: "foreign",
+        about: "what somebody else sets is noticed, named, and overwritten only by --force",
+        needs_steer: true,
+        machines: &["igb/6.12"],
+        run: foreign::run,
     },
     Scenario {
         name: "demo",
