@@ -29,7 +29,7 @@ pub(super) fn apply(args: &ApplyArgs, settings: &Settings) -> anyhow::Result<Exi
     let mut watch = Watch::start(&machine, &nics, args.planning.observer.resolve())?;
     let mut irqbalance = Irqbalance::find(&machine, settings.irqbalance);
     let of: Vec<&Nic> = nics.iter().collect();
-    irqbalance.settle(&machine, &of, &mut steered, &say, args.window);
+    irqbalance.speak(&machine, &of, &mut steered, &say, args.window);
     let policy = irqbalance.limit(&policy);
     let neighbours = irqbalance.neighbours();
     let hand = Hand { port: &machine, policy: &policy, neighbours, say: &say };

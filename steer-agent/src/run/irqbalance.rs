@@ -110,8 +110,9 @@ impl Irqbalance {
         sentences(&self.neighbours, &standing)
     }
 
-    /// Speaks with it until it has answered, but no longer than `patience`.
-    pub fn settle(
+    /// Speaks with it until there is nothing more to say, but no longer than `patience`: usually it
+    /// answers within a millisecond.
+    pub fn speak(
         &mut self,
         machine: &Machine,
         nics: &[&Nic],
@@ -119,25 +120,19 @@ impl Irqbalance {
         say: &dyn Fn(&str),
         patience: Duration,
     ) {
+        self.look_around(machine);
         let give_up = Instant::now() + patience;
         loop {
-            self.tick(machine, nics, steered, say);
+            self.step(nics, steered, say);
             if !matches!(self.standing, Standing::Asked(_)) || Instant::now() > give_up {
                 return;
             }
-            std::thread::sleep(Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 
-    /// One window: looks for it, and goes a step on with it. Waits for nothing.
-    pub fn tick(
-        &mut self,
-        machine: &Machine,
-        nics: &[&Nic],
-        steered: &mut [Steered],
-        say: &dyn Fn(&str),
-    ) {
-        self.look_around(machine);
+    /// Goes a step on with it. Waits for nothing.
+    fn step(&mut self, nics: &[&Nic], steered: &mut [Steered], say: &dyn Fn(&str)) {
         if self.with != self.neighbours.irqbalance {
             self.with = self.neighbours.irqbalance;
             self.tries = 0;

@@ -28,6 +28,8 @@ use steered::{Hand, Steered};
 /// After a write, packets that are still in the old ring drain before what is seen counts as the
 /// effect: interrupt coalescing plus a poll are below a tenth of a second on every driver.
 const SETTLE: Duration = Duration::from_millis(100);
+/// Most that irqbalance is listened to in one period.
+const HEARING: Duration = Duration::from_millis(20);
 
 /// What to run, and how.
 #[derive(Debug)]
@@ -74,7 +76,7 @@ pub async fn run(options: Options, machine: &Machine, say: &dyn Fn(&str)) -> any
     }
     let mut irqbalance = Irqbalance::find(machine, options.irqbalance);
     let nics: Vec<&Nic> = options.nics.iter().collect();
-    irqbalance.settle(machine, &nics, &mut steered, say, options.period);
+    irqbalance.speak(machine, &nics, &mut steered, say, options.period);
     let server = Server::bind(&options.runtime_dir).with_context(|| {
         format!(
             "cannot make the status socket in {} (--runtime-dir names another place)",
@@ -139,7 +141,7 @@ impl Line<'_> {
         let world = World::between(earlier, &sample, self.settled_ns);
         self.drop_vanished(&world, steered);
         let nics: Vec<&Nic> = world.nics.iter().map(|nic| &nic.nic).collect();
-        self.irqbalance.tick(self.machine, &nics, steered, self.say);
+        self.irqbalance.speak(self.machine, &nics, steered, self.say, HEARING);
         let policy = self.irqbalance.limit(&self.options.policy);
         let neighbours = self.irqbalance.neighbours();
         let hand = Hand { port: self.machine, policy: &policy, neighbours, say: self.say };

@@ -271,8 +271,9 @@ mod tests {
 
         #[test]
         fn any_list_is_read_back(banned in prop::collection::btree_set(any::<u32>(), 0..50)) {
-            let irqs: String =
-                banned.iter().map(|irq| format!("IRQ {irq} LOAD 1 DIFF 2 CLASS 3 ")).collect();
+            let irqs = banned.iter().fold(String::new(), |text, irq| {
+                format!("{text}IRQ {irq} LOAD 1 DIFF 2 CLASS 3 ")
+            });
             let setup = parse(&format!("SLEEP 10 {irqs}BANNED ff")).expect("an answer");
             prop_assert_eq!(setup.banned, banned);
         }

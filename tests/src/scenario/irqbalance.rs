@@ -69,6 +69,9 @@ fn with_consent(
 ) -> Result<Irqbalance> {
     let daemon = Daemon::start(guest, &[NIC, "--config", CONFIG])?;
     until_aligned(guest, load, &daemon)?;
+    for line in daemon.said() {
+        guest.say(format_args!("steer: {line}"));
+    }
     let union: BTreeSet<u32> = original.union(irqs).copied().collect();
     guest.expect_equal("list with consent", &irqbalance.banned()?, &union)?;
     let neighbours = guest.neighbours()?;
@@ -119,10 +122,13 @@ fn restarted(guest: &Guest, before: &[u32], irqs: &BTreeSet<u32>) -> Result<()> 
     wait_for("the ban", Duration::from_secs(10), || Ok(first.banned()?.is_superset(irqs)))?;
     drop(first);
     // Its first round is after its first interval.
-    let second = Irqbalance::start(Socket::Path, 4, before)?;
-    let took = wait_for("the ban after the restart", Duration::from_secs(4), || {
+    let second = Irqbalance::start(Socket::Path, 8, before)?;
+    let took = wait_for("the ban after the restart", Duration::from_secs(8), || {
         Ok(second.banned()?.is_superset(irqs))
     })?;
+    for line in daemon.said() {
+        guest.say(format_args!("steer: {line}"));
+    }
     guest.say(format_args!("ok: asked again {:.1} s after the restart", took.as_secs_f64()));
     let ended = daemon.terminate()?;
     guest.expect_equal("exit code of run after SIGTERM", &ended.code, &exit::DONE)?;
