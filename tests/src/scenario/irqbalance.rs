@@ -119,7 +119,11 @@ fn killed(guest: &Guest, load: &Load, before: &[u32], irqs: &BTreeSet<u32>) -> R
 fn restarted(guest: &Guest, before: &[u32], irqs: &BTreeSet<u32>) -> Result<()> {
     let first = Irqbalance::start(Socket::Path, 1, before)?;
     let daemon = Daemon::start(guest, &[NIC, "--config", CONFIG])?;
-    wait_for("the ban", Duration::from_secs(10), || Ok(first.banned()?.is_superset(irqs)))?;
+    // By then its periods run, which they do not while it loads its programs.
+    wait_for("the daemon's status", Duration::from_secs(20), || {
+        Ok(guest.neighbours()?.contains("as it was asked"))
+    })?;
+    guest.expect("the first one was asked", first.banned()?.is_superset(irqs), "it was not")?;
     drop(first);
     // Its first round is after its first interval.
     let second = Irqbalance::start(Socket::Path, 8, before)?;
