@@ -100,8 +100,9 @@ mod tests {
     fn restore_takes_off_what_was_added_and_nothing_else() {
         let dir = tempfile::tempdir().expect("a directory");
         let machine = FakeMachine::igb4().with_irqbalance(BY, &[9, 24, 25, 40]);
-        let outcome = restore(journal(&machine, dir.path(), &[24, 25]), &machine, Trust::OwnOnly)
-            .expect("journalled");
+        let outcome =
+            restore(journal(&machine, dir.path(), &[24, 25]), "eth0", &machine, Trust::OwnOnly)
+                .expect("journalled");
         assert_eq!(outcome.ban, Some(Lifted::Off(BTreeSet::from([24, 25]))));
         assert!(outcome.complete());
         assert_eq!(machine.irqbalance_bans(812), Ok(BTreeSet::from([9, 40])));
@@ -113,8 +114,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let later = Process { started: 5000, ..BY };
         let machine = FakeMachine::igb4().with_irqbalance(later, &[24]);
-        let outcome = restore(journal(&machine, dir.path(), &[24]), &machine, Trust::OwnOnly)
-            .expect("journalled");
+        let outcome =
+            restore(journal(&machine, dir.path(), &[24]), "eth0", &machine, Trust::OwnOnly)
+                .expect("journalled");
         assert_eq!(outcome.ban, Some(Lifted::Gone));
         assert_eq!(machine.irqbalance_bans(812), Ok(BTreeSet::from([24])));
         assert!(Journal::load(dir.path(), "eth0").expect("readable").is_none());
@@ -125,12 +127,13 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let machine = FakeMachine::igb4().with_irqbalance(BY, &[24]);
         machine.deafen_irqbalance(true);
-        let outcome = restore(journal(&machine, dir.path(), &[24]), &machine, Trust::OwnOnly)
-            .expect("journalled");
+        let outcome =
+            restore(journal(&machine, dir.path(), &[24]), "eth0", &machine, Trust::OwnOnly)
+                .expect("journalled");
         assert!(!outcome.complete(), "{outcome:?}");
         machine.deafen_irqbalance(false);
         let kept = Journal::load(dir.path(), "eth0").expect("readable").expect("kept");
-        let outcome = restore(kept, &machine, Trust::OwnOnly).expect("journalled");
+        let outcome = restore(kept, "eth0", &machine, Trust::OwnOnly).expect("journalled");
         assert!(outcome.complete());
         assert_eq!(machine.irqbalance_bans(812), Ok(BTreeSet::new()));
     }

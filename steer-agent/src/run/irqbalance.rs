@@ -217,7 +217,7 @@ impl Irqbalance {
         self.tries += 1;
         let mut all = setup.banned.clone();
         for one in steered {
-            let Some(nic) = nics.iter().find(|nic| nic.name == one.name()) else { continue };
+            let Some(nic) = nics.iter().find(|nic| nic.ifindex == one.ifindex()) else { continue };
             let irqs: BTreeSet<u32> =
                 irqs_of(nic).filter(|irq| !setup.banned.contains(irq)).collect();
             if !irqs.is_empty() {
