@@ -10,6 +10,7 @@
 
 mod ban;
 pub mod journal;
+mod release;
 mod restore;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use crate::sys::{Port, SysError};
 
 pub use ban::{Ban, Lifted, lift};
 pub use journal::{Journal, JournalError};
+pub use release::{ReleaseError, Released, release};
 pub use restore::{Restoration, RestoreError, Trust, restore};
 
 /// What became of a plan.
