@@ -12,7 +12,7 @@ use crate::{
     steer::{Daemon, exit},
 };
 
-/// Two periods, and the time that it takes to ask.
+/// Two periods, and some.
 const NOTICED: Duration = Duration::from_millis(2500);
 const QUIET: Duration = Duration::from_secs(5);
 const RULE: &str = "/etc/udev/rules.d/90-lab-irq.rules";
@@ -59,11 +59,12 @@ fn contested(
     let daemon = Daemon::start(guest, &[NIC])?;
     until_aligned(guest, load, &daemon)?;
     foreign()?;
-    let took = wait_for("state contested", NOTICED, || {
-        Ok(guest.status(NIC, &[])?["state"] == "contested")
+    let took = wait_for("the daemon to say that it is contested", NOTICED, || {
+        Ok(daemon.said().iter().any(|line| line.contains("contested")))
     })?;
     guest.say(format_args!("ok: contested after {:.1} s", took.as_secs_f64()));
     let status = guest.status(NIC, &[])?;
+    guest.expect_equal("state", &status["state"].as_str(), &Some("contested"))?;
     let reason = status["reason"].as_str().unwrap_or_default();
     for word in words {
         ensure!(reason.contains(word), "the reason does not mention {word}: {reason}");
