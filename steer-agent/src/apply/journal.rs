@@ -352,7 +352,8 @@ fn sync_dir(path: &Path) -> Result<(), JournalError> {
 }
 
 fn unreadable(path: &Path, source: io::Error) -> JournalError {
-    let hint = "nothing was changed; run as root, or name another place with --state-dir";
+    let hint = "nothing was changed; run as root, grant CAP_DAC_OVERRIDE, or name another place with \
+                --state-dir";
     JournalError::Io { action: "read", path: path.to_owned(), source, hint }
 }
 

@@ -19,6 +19,14 @@ pub(super) fn doctor(args: &DoctorArgs) -> anyhow::Result<Exit> {
         for_reading(&machine, &args.interfaces)?
     };
     let mut findings = doctor::host(&facts, &topology);
+    if let Some(why) = probe::sees_processes(&machine).why() {
+        findings.push(Finding {
+            level: Level::Note,
+            subject: "host".to_owned(),
+            found: format!("may see all processes: no, {why}"),
+            consequence: "irqbalance and tuned go unnoticed until they write".to_owned(),
+        });
+    }
     let able: Vec<Nic> = selected
         .iter()
         .filter(|selected| selected.why_not.is_none())

@@ -1,17 +1,26 @@
 //! `steer run`: keeps correcting until told to stop.
 
+use std::path::Path;
+
+use anyhow::Context as _;
+
 use super::args::{OnExit, RunArgs};
 use super::output::print_line;
 use super::select::for_writing;
 use super::{Exit, Settings, rights};
 use crate::run::irqbalance::Consent;
 use crate::run::{Ended, Options, run as steer};
-use crate::sys::Machine;
+use crate::sys::{Machine, peer};
+
+/// Where groups have their numbers, group(5).
+const GROUPS: &str = "/etc/group";
 
 pub(super) fn run(args: &RunArgs, settings: &Settings) -> anyhow::Result<Exit> {
     let machine = Machine::open()?;
     let nics = for_writing(&machine, &args.interfaces)?;
     rights::to_write(&machine, args.planning.observer.resolve())?;
+    let group = settings.group.as_deref().map(|name| peer::group_id(Path::new(GROUPS), name));
+    let group = group.transpose().context("`run.group` in the configuration")?;
     let names: Vec<String> = nics.iter().map(|nic| nic.name.clone()).collect();
     let on_exit = args.on_exit.unwrap_or(settings.on_exit);
     let period = args.period.unwrap_or(settings.period);
@@ -40,6 +49,7 @@ pub(super) fn run(args: &RunArgs, settings: &Settings) -> anyhow::Result<Exit> {
         } else {
             settings.irqbalance
         },
+        group,
         dry_run: args.dry_run,
     };
     let say = |line: &str| {

@@ -28,6 +28,8 @@ pub struct Settings {
     pub on_exit: OnExit,
     /// What `run` and `apply` may do about irqbalance.
     pub irqbalance: Consent,
+    /// Name or number of the group that may ask a daemon, beside root.
+    pub group: Option<String>,
 }
 
 /// The configuration file. Every key has a default.
@@ -44,6 +46,7 @@ struct RunSection {
     period: Option<String>,
     on_exit: Option<OnExit>,
     irqbalance: OnIrqbalance,
+    group: Option<String>,
 }
 
 /// What is done about a running irqbalance.
@@ -108,6 +111,7 @@ impl Settings {
             period,
             on_exit: file.run.on_exit.unwrap_or(OnExit::Restore),
             irqbalance: file.run.irqbalance.consent(),
+            group: file.run.group,
         })
     }
 }
@@ -160,6 +164,7 @@ mod tests {
             ("[policy]\nunknown = 1", "unknown"),
             ("[run]\non-exit = \"explode\"", "explode"),
             ("[run]\nirqbalance = \"stop\"", "stop"),
+            ("[run]\ngroup = 5", "group"),
             ("[policy]\nallowed_cpus = \"3-1\"", "low to high"),
             ("nonsense", "steer.toml"),
         ] {

@@ -84,8 +84,17 @@ impl Observation<'_> {
     fn ask_daemon(&self) -> anyhow::Result<Option<Status>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let request = Request::Status { flows: self.args.flows };
-        let answers =
-            runtime.block_on(ask(&self.settings.runtime_dir, request)).unwrap_or_default();
+        let answers = match runtime.block_on(ask(&self.settings.runtime_dir, request)) {
+            Ok(answers) => answers,
+            Err(error) => {
+                let dir = self.settings.runtime_dir.display();
+                note(&format!(
+                    "a daemon's answer is not to be had in {dir} ({error}); root may ask, and the \
+                     members of `run.group` in its configuration"
+                ));
+                Vec::new()
+            }
+        };
         let mut nics = Vec::new();
         let mut window_s = 0.0;
         let mut missing = Vec::new();

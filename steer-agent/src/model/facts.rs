@@ -44,7 +44,7 @@ pub struct Facts {
     pub may_trace: Fact,
     /// May change NIC settings (`CAP_NET_ADMIN`).
     pub may_set_nic: Fact,
-    /// May write `/proc/irq` (owner is root).
+    /// May write `/proc/irq` (its owner, or `CAP_DAC_OVERRIDE`).
     pub may_set_irq: Fact,
     /// Netlink can read the RSS table.
     pub netlink_rss_get: Fact,

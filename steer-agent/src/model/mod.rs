@@ -27,7 +27,7 @@ pub use neighbours::{Neighbours, Process};
 pub use nic::{Channels, Coalesced, DropCounters, HashFields, IrqSource, Nic, Queue, Rss, RssKey};
 pub use sample::{Flow, FlowAddr, NicCounters, NicSample, Sample, TcpSegments};
 pub use topology::{CpuInfo, Distance, Topology};
-pub use world::{Alignment, FlowWorld, Mismatch, NicWorld, QueueWorld, World};
+pub use world::{Alignment, FlowWorld, Mismatch, NicWorld, QueueWorld, World, expected_residency};
 
 /// Number of a CPU, as in `/sys/devices/system/cpu/cpuN`.
 pub type CpuId = u32;

@@ -3,28 +3,23 @@
 //! Every answer is yes, no with the way out, or unknown with the reason. Guaranteed: nothing is
 //! tried out by writing, and no kernel version is compared. What a *NIC* can do is not asked here.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use procfs::process::Process;
 use rustix::fs::{StatVfsMountFlags, statvfs};
+use rustix::thread::CapabilitySet;
 
 use super::neighbours;
 use crate::model::{Fact, Facts};
 use crate::sys::root::{self, Root};
-use crate::sys::{Ethnl, Machine, SysError};
-
-/// Capability numbers, include/uapi/linux/capability.h.
-const CAP_DAC_OVERRIDE: u32 = 1;
-const CAP_NET_ADMIN: u32 = 12;
-const CAP_SYS_ADMIN: u32 = 21;
-const CAP_PERFMON: u32 = 38;
-const CAP_BPF: u32 = 39;
+use crate::sys::{Ethnl, Machine, SysError, caps};
 
 /// Asks everything.
 #[must_use]
 pub fn facts(machine: &Machine) -> Facts {
     let root = machine.root();
-    let rights = Rights::of_this_process();
+    let rights = Rights::of_this_process(root);
     Facts {
         kernel_release: root::read(&root.proc("sys/kernel/osrelease")).unwrap_or_default(),
         btf: btf(root),
@@ -42,8 +37,14 @@ pub fn facts(machine: &Machine) -> Facts {
 /// What this process may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Rights {
-    /// Effective capabilities, and whether it runs as root.
-    Known { effective: u64, root: bool },
+    Known {
+        effective: CapabilitySet,
+        /// It owns the files in /proc/irq.
+        owns_irqs: bool,
+        /// It is in the first user namespace. What is asked of the whole kernel, and not of a network
+        /// namespace, counts only there (kernel/capability.c `capable`).
+        initial: bool,
+    },
     /// It could not be told, and why.
     Unknown(String),
 }
@@ -51,41 +52,54 @@ enum Rights {
 impl Rights {
     /// From `/proc/self/status` (`proc_pid_status(5)`). Always the own /proc: the one that a
     /// container is given of its host knows this process by another number.
-    fn of_this_process() -> Self {
-        match Process::myself().and_then(|process| process.status()) {
-            Ok(status) => Self::Known { effective: status.capeff, root: status.euid == 0 },
-            Err(error) => Self::Unknown(format!("/proc/self/status could not be read: {error}")),
+    fn of_this_process(root: &Root) -> Self {
+        let status = match Process::myself().and_then(|process| process.status()) {
+            Ok(status) => status,
+            Err(error) => {
+                return Self::Unknown(format!("/proc/self/status could not be read: {error}"));
+            }
+        };
+        let owner = std::fs::metadata(root.proc("irq")).map(|files| files.uid());
+        // The first user namespace maps every user to itself (`user_namespaces(7)`).
+        let users = root::read(Path::new("/proc/self/uid_map")).unwrap_or_default();
+        Self::Known {
+            effective: CapabilitySet::from_bits_retain(status.capeff),
+            owns_irqs: owner.is_ok_and(|owner| owner == status.euid),
+            initial: users.is_empty() || users.split_whitespace().eq(["0", "0", "4294967295"]),
         }
     }
 
-    /// Yes if one of the sets is complete, else no with `way_out`.
-    fn need(&self, any_of: &[&[u32]], way_out: &str) -> Fact {
+    /// Yes if all of `needed` is there, else a no that says for what `purpose` what is missing.
+    fn need(&self, needed: CapabilitySet, purpose: &str) -> Fact {
         match self {
             Self::Unknown(why) => Fact::Unknown(why.clone()),
+            Self::Known { effective, .. } if effective.contains(needed) => Fact::Yes,
             Self::Known { effective, .. } => {
-                let has = |capability: &u32| effective >> capability & 1 == 1;
-                if any_of.iter().any(|set| set.iter().all(has)) {
-                    Fact::Yes
-                } else {
-                    Fact::No(way_out.to_owned())
-                }
+                let missing = caps::names(needed - *effective);
+                Fact::No(format!("{purpose} needs {missing}: run as root or grant it"))
             }
         }
     }
 }
 
+/// `CAP_SYS_ADMIN` contains the two (include/linux/capability.h `bpf_capable`, `perfmon_capable`)
+/// and stands for them before 5.8.
 fn may_trace(rights: &Rights) -> Fact {
-    rights.need(
-        &[&[CAP_BPF, CAP_PERFMON], &[CAP_SYS_ADMIN]],
-        "loading the observers needs CAP_BPF and CAP_PERFMON: run as root",
-    )
+    let purpose = "loading the eBPF programs that observe";
+    match rights {
+        Rights::Known { initial: false, .. } => Fact::No(format!(
+            "{purpose} needs CAP_BPF and CAP_PERFMON in the first user namespace, and this process \
+             is in another: run it outside of that container"
+        )),
+        Rights::Known { effective, .. } if effective.contains(CapabilitySet::SYS_ADMIN) => {
+            Fact::Yes
+        }
+        _ => rights.need(CapabilitySet::BPF | CapabilitySet::PERFMON, purpose),
+    }
 }
 
 fn may_set_nic(rights: &Rights, read_only: bool) -> Fact {
-    let fact = rights.need(
-        &[&[CAP_NET_ADMIN]],
-        "changing the RSS table or XPS needs CAP_NET_ADMIN: run as root",
-    );
+    let fact = rights.need(CapabilitySet::NET_ADMIN, "writing the RSS table and XPS");
     if fact.yes() && read_only {
         let why = "/sys is mounted read-only, so XPS cannot follow: mount it writable";
         return Fact::No(why.to_owned());
@@ -93,12 +107,15 @@ fn may_set_nic(rights: &Rights, read_only: bool) -> Fact {
     fact
 }
 
-/// `/proc/irq` asks for no capability, only for the owner of the file (kernel/irq/proc.c).
+/// `/proc/irq` asks for no capability, only for the right to open the file, which is its owner's
+/// (kernel/irq/proc.c).
 fn may_set_irq(rights: &Rights, read_only: bool) -> Fact {
-    let why = "changing the affinity of interrupts needs root: run as root";
     let fact = match rights {
-        Rights::Known { root: true, .. } => Fact::Yes,
-        _ => rights.need(&[&[CAP_DAC_OVERRIDE]], why),
+        Rights::Known { owns_irqs: true, .. } => Fact::Yes,
+        _ => rights.need(
+            CapabilitySet::DAC_OVERRIDE,
+            "writing the affinity of interrupts (/proc/irq belongs to root)",
+        ),
     };
     if fact.yes() && read_only {
         let why = "/proc/irq is mounted read-only: mount it writable \
@@ -143,37 +160,59 @@ fn read_only(path: &Path) -> bool {
     statvfs(path).is_ok_and(|mount| mount.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
+/// Whether the processes of other users can be seen: by looking at the first one.
+#[must_use]
+pub fn sees_processes(machine: &Machine) -> Fact {
+    match std::fs::read(machine.root().proc("1/stat")) {
+        Ok(_) => Fact::Yes,
+        // fs/proc/base.c `has_pid_permissions`.
+        Err(_) => Fact::No(
+            "/proc hides the processes of others (hidepid), seeing them needs CAP_SYS_PTRACE: run \
+             as root or grant it"
+                .to_owned(),
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const NOBODY: Rights = Rights::Known { effective: 0, root: false };
+    fn holding(effective: CapabilitySet) -> Rights {
+        Rights::Known { effective, owns_irqs: false, initial: true }
+    }
 
-    fn holding(capabilities: &[u32]) -> Rights {
-        let effective = capabilities.iter().fold(0, |set, capability| set | 1 << capability);
-        Rights::Known { effective, root: false }
+    fn no(fact: &Fact, words: &str) {
+        assert!(matches!(fact, Fact::No(why) if why.contains(words)), "{words}: {fact:?}");
     }
 
     #[test]
     fn tracing_takes_two_capabilities_or_the_old_one() {
-        assert_eq!(may_trace(&holding(&[CAP_BPF, CAP_PERFMON])), Fact::Yes);
-        assert_eq!(may_trace(&holding(&[CAP_SYS_ADMIN])), Fact::Yes);
-        let no = may_trace(&holding(&[CAP_BPF, CAP_NET_ADMIN]));
-        assert!(no.why().is_some_and(|why| why.contains("CAP_PERFMON: run as root")), "{no:?}");
+        let (bpf, perfmon) = (CapabilitySet::BPF, CapabilitySet::PERFMON);
+        assert_eq!(may_trace(&holding(bpf | perfmon)), Fact::Yes);
+        assert_eq!(may_trace(&holding(CapabilitySet::SYS_ADMIN)), Fact::Yes);
+        no(&may_trace(&holding(bpf)), "observe needs CAP_PERFMON: run as root");
+        no(&may_trace(&holding(perfmon)), "observe needs CAP_BPF: run as root");
+        no(&may_trace(&holding(CapabilitySet::NET_ADMIN)), "needs CAP_PERFMON, CAP_BPF: run");
+        let inside =
+            Rights::Known { effective: CapabilitySet::all(), owns_irqs: false, initial: false };
+        no(&may_trace(&inside), "in the first user namespace");
     }
 
     #[test]
     fn a_no_says_what_to_do() {
-        for (fact, words) in [
-            (may_set_nic(&NOBODY, false), "CAP_NET_ADMIN: run as root"),
-            (may_set_nic(&holding(&[CAP_NET_ADMIN]), true), "/sys is mounted read-only"),
-            (may_set_irq(&NOBODY, false), "needs root"),
-            (may_set_irq(&holding(&[CAP_DAC_OVERRIDE]), true), "ProtectKernelTunables"),
-        ] {
-            assert!(matches!(&fact, Fact::No(why) if why.contains(words)), "{fact:?}");
-        }
-        let root = Rights::Known { effective: 0, root: true };
-        assert_eq!(may_set_irq(&root, false), Fact::Yes, "the owner of the files");
+        let nobody = holding(CapabilitySet::empty());
+        let nic = holding(CapabilitySet::NET_ADMIN);
+        let files = holding(CapabilitySet::DAC_OVERRIDE);
+        no(&may_set_nic(&nobody, false), "RSS table and XPS needs CAP_NET_ADMIN: run as root");
+        no(&may_set_nic(&nic, true), "/sys is mounted read-only");
+        no(&may_set_irq(&nobody, false), "belongs to root) needs CAP_DAC_OVERRIDE");
+        no(&may_set_irq(&files, true), "ProtectKernelTunables");
+        assert_eq!(may_set_nic(&nic, false), Fact::Yes);
+        assert_eq!(may_set_irq(&files, false), Fact::Yes);
+        let owner =
+            Rights::Known { effective: CapabilitySet::empty(), owns_irqs: true, initial: true };
+        assert_eq!(may_set_irq(&owner, false), Fact::Yes, "the owner of the files");
         let unknown = may_set_irq(&Rights::Unknown("no /proc".to_owned()), false);
         assert_eq!(unknown, Fact::Unknown("no /proc".to_owned()));
     }

@@ -58,6 +58,12 @@ impl<'a> Watch<'a> {
         self.kernel.programs()
     }
 
+    /// Reads and writes the kernel side's maps once, as every later look does, to see that it may.
+    pub fn try_maps(&mut self) -> anyhow::Result<()> {
+        self.kernel.set_flow_sampling(self.sampling)?;
+        self.kernel.read().map(drop)
+    }
+
     /// Looks for a moment at what comes, so that the first window is read with the right key.
     pub fn warm_up(&mut self) -> anyhow::Result<()> {
         // Twice: that a NIC reports no hash is seen first, its key then.

@@ -98,21 +98,21 @@ pub fn host(facts: &Facts, topology: &Topology) -> Vec<Finding> {
         Level::Fail,
         "may load tracing programs",
         "flows can be observed",
-        "flows cannot be observed: run as root",
+        "flows cannot be observed: status without a daemon, plan, apply and run do not work",
     );
     findings.fact(
         &facts.may_set_nic,
         Level::Warn,
         "may change NIC settings",
-        "tables and XPS can be written",
-        "apply, run and restore do not work: run as root",
+        "tables and XPS can be written, and XDP programs attached",
+        "apply, run and restore do not work, nor does `--observer xdp`",
     );
     findings.fact(
         &facts.may_set_irq,
         Level::Warn,
         "may change IRQ affinity",
         "queues can be moved between CPUs",
-        "apply, run and restore do not work: run as root",
+        "apply, run and restore do not work",
     );
     findings.fact(
         &facts.netlink_rss_get,

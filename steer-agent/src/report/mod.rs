@@ -3,6 +3,7 @@
 pub mod doctor;
 pub mod neighbours;
 mod number;
+pub mod simulation;
 pub mod socket;
 mod status;
 pub mod text;

@@ -1,26 +1,25 @@
 //! A running daemon answers on a Unix socket in the runtime directory: one line in, one document
-//! out. Only readers are served; nothing can be changed through it.
+//! out. Only readers are served; nothing can be changed through it. Here is what both ends share,
+//! and the asking end; the answering one is `run::serve`.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::net::UnixStream;
 
 use super::Status;
 
 /// Longest request.
-const MOST_REQUEST_BYTES: usize = 4096;
+pub const MOST_REQUEST_BYTES: usize = 4096;
 /// Longest answer that is believed.
 const MOST_ANSWER_BYTES: usize = 64 << 20;
-/// A peer that says nothing for so long is left alone. A daemon's first window takes its period,
-/// which is at most this long.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// A daemon that says nothing for so long is left alone. Its first window takes its period, which is
+/// at most this long.
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,120 +33,65 @@ pub enum Request {
     },
 }
 
+/// The answer to what is not answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Why not.
+    pub error: String,
+}
+
 /// The socket of process `pid`.
 #[must_use]
 pub fn path_of(runtime_dir: &Path, pid: u32) -> PathBuf {
     runtime_dir.join(format!("daemon-{pid}.sock"))
 }
 
-/// A bound socket whose file goes with it.
-#[derive(Debug)]
-pub struct Server {
-    listener: UnixListener,
-    path: PathBuf,
-}
-
-impl Server {
-    /// Binds the socket of this process, after clearing away those of dead ones.
-    pub fn bind(runtime_dir: &Path) -> io::Result<Self> {
-        std::fs::create_dir_all(runtime_dir)?;
-        for path in sockets(runtime_dir) {
-            let dead = std::os::unix::net::UnixStream::connect(&path)
-                .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
-            if dead {
-                std::fs::remove_file(&path)?;
-            }
-        }
-        let path = path_of(runtime_dir, std::process::id());
-        let listener = UnixListener::bind(&path)?;
-        Ok(Self { listener, path })
-    }
-
-    /// Answers until dropped. `status` holds the latest document, with flows.
-    pub async fn serve(&self, status: watch::Receiver<Option<Arc<Status>>>) {
-        loop {
-            match self.listener.accept().await {
-                Ok((stream, _)) => {
-                    let answer = answer(stream, status.clone());
-                    // One slow reader must not keep the others waiting.
-                    tokio::spawn(async move {
-                        if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, answer).await {
-                            log::debug!("a status reader went away: {error}");
-                        }
-                    });
-                }
-                Err(error) => {
-                    log::warn!("cannot answer on the status socket: {error}");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
-            }
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Left behind it would be cleared away by the next daemon.
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-async fn answer(
-    mut stream: UnixStream,
-    mut status: watch::Receiver<Option<Arc<Status>>>,
-) -> io::Result<()> {
-    let mut request = BytesMut::new();
-    while !request.contains(&b'\n') {
-        if request.len() > MOST_REQUEST_BYTES || stream.read_buf(&mut request).await? == 0 {
-            return Ok(());
-        }
-    }
-    let Ok(Request::Status { flows }) = serde_json::from_slice(&request) else {
-        return stream.write_all(b"{\"error\":\"unknown request\"}\n").await;
-    };
-    // The first window of a daemon that has just started is not over yet: wait for it. The borrow
-    // of the document must end before the next await.
-    let document = {
-        let current = status.wait_for(Option::is_some).await;
-        current.ok().and_then(|current| current.as_deref().cloned())
-    };
-    let Some(mut document) = document else { return Ok(()) };
-    if !flows {
-        for nic in &mut document.nics {
-            nic.flows = None;
-        }
-    }
-    let mut bytes = serde_json::to_vec(&document)?;
-    bytes.push(b'\n');
-    stream.write_all(&bytes).await
-}
-
-/// Asks every running daemon. None running is an empty list.
+/// Asks every running daemon. None running is an empty list; one that may not be asked is an error
+/// of the kind `PermissionDenied`.
 pub async fn ask(runtime_dir: &Path, request: Request) -> io::Result<Vec<Status>> {
     let mut documents = Vec::new();
-    for path in sockets(runtime_dir) {
-        let mut stream = match UnixStream::connect(&path).await {
+    for path in sockets(runtime_dir)? {
+        let stream = match UnixStream::connect(&path).await {
             Ok(stream) => stream,
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
             Err(_) => continue,
         };
-        let exchange = async {
-            let mut line = serde_json::to_vec(&request)?;
-            line.push(b'\n');
-            stream.write_all(&line).await?;
-            let mut bytes = BytesMut::new();
-            while bytes.len() < MOST_ANSWER_BYTES && stream.read_buf(&mut bytes).await? > 0 {}
-            Ok::<Status, io::Error>(serde_json::from_slice(&bytes)?)
-        };
-        if let Ok(document) = tokio::time::timeout(PATIENCE, exchange).await {
+        if let Ok(document) = tokio::time::timeout(PATIENCE, exchange(stream, request)).await {
             documents.push(document?);
         }
     }
     Ok(documents)
 }
 
-fn sockets(runtime_dir: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(runtime_dir) else { return Vec::new() };
+async fn exchange(mut stream: UnixStream, request: Request) -> io::Result<Status> {
+    let mut line = serde_json::to_vec(&request)?;
+    line.push(b'\n');
+    // A daemon that turns everybody away does so before it is asked: its answer is what counts.
+    let asked = stream.write_all(&line).await;
+    let mut bytes = BytesMut::new();
+    while bytes.len() < MOST_ANSWER_BYTES {
+        match stream.read_buf(&mut bytes).await {
+            Ok(0) => break,
+            Ok(_) => {}
+            // It closed with our request unread; what it wrote before stands.
+            Err(_) if !bytes.is_empty() => break,
+            Err(error) => return Err(error),
+        }
+    }
+    if let Ok(Refusal { error }) = serde_json::from_slice(&bytes) {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, error));
+    }
+    asked?;
+    Ok(serde_json::from_slice(&bytes)?)
+}
+
+/// The sockets in the runtime directory, of daemons that live and that are dead.
+pub fn sockets(runtime_dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(runtime_dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
     let mut paths: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| {
@@ -156,5 +100,5 @@ fn sockets(runtime_dir: &Path) -> Vec<PathBuf> {
         })
         .collect();
     paths.sort();
-    paths
+    Ok(paths)
 }

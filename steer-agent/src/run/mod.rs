@@ -1,10 +1,13 @@
 //! The straight line as a loop: observe, model, plan, apply, verify, report, once a period.
 //!
 //! The only file that sees all stages. It parses nothing, formats no tables and computes nothing of
-//! its own; what becomes of one NIC is in [`steered`].
+//! its own; what becomes of one NIC is in [`steered`], who is answered in [`serve`], and what the
+//! process may still do by then in [`rights`].
 
 mod holding;
 pub mod irqbalance;
+pub mod rights;
+pub mod serve;
 pub mod steered;
 
 use std::path::PathBuf;
@@ -20,10 +23,10 @@ use crate::model::{Nic, Sample, World};
 use crate::observe::{Observer, Watch, nic};
 use crate::plan::Shared;
 use crate::policy::Policy;
-use crate::report::socket::Server;
 use crate::report::{Source, Status};
-use crate::sys::{DeviceId, Machine, Port as _};
+use crate::sys::{DeviceId, Machine, Port as _, SysError};
 use irqbalance::{Consent, Irqbalance};
+use serve::{Limits, Server, Window};
 use steered::{Hand, Steered};
 
 /// After a write, packets that are still in the old ring drain before what is seen counts as the
@@ -51,6 +54,8 @@ pub struct Options {
     pub runtime_dir: PathBuf,
     /// What may be done about irqbalance.
     pub irqbalance: Consent,
+    /// Group whose members may ask on it, beside root.
+    pub group: Option<u32>,
     /// Write nothing.
     pub dry_run: bool,
 }
@@ -76,13 +81,15 @@ pub async fn run(options: Options, machine: &Machine, say: &dyn Fn(&str)) -> any
     let mut irqbalance = Irqbalance::find(machine, options.irqbalance);
     let nics: Vec<&Nic> = options.nics.iter().collect();
     irqbalance.speak(machine, &nics, &mut steered, say, options.period);
-    let server = Server::bind(&options.runtime_dir).with_context(|| {
+    let limits = Limits::default();
+    let server = Server::bind(&options.runtime_dir, options.group, limits).with_context(|| {
         format!(
             "cannot make the status socket in {} (--runtime-dir names another place)",
             options.runtime_dir.display()
         )
     })?;
     let mut watch = Watch::start(machine, &options.nics, options.observer)?;
+    give_up_rights(&mut watch, &options, say)?;
     let mut earlier = watch.sample()?;
     let (publish, published) = watch::channel(None);
     let serving = server.serve(published);
@@ -96,9 +103,13 @@ pub async fn run(options: Options, machine: &Machine, say: &dyn Fn(&str)) -> any
     ticks.tick().await;
     loop {
         tokio::select! {
+            // In this order: a flood of clients is always ready, and must not come before the tick.
+            biased;
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
             _ = ticks.tick() => {
                 match line.tick(&mut watch, &mut earlier, &mut steered) {
-                    Ok(status) => { publish.send_replace(Some(Arc::new(status))); }
+                    Ok(status) => { publish.send_replace(Some(Arc::new(Window::new(status)))); }
                     // What cannot be observed is not steered: put everything back and say so.
                     Err(error) => {
                         let ended = line.finish(steered, true);
@@ -107,12 +118,26 @@ pub async fn run(options: Options, machine: &Machine, say: &dyn Fn(&str)) -> any
                     }
                 }
             }
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
             () = &mut serving => {}
         }
     }
     Ok(line.finish(steered, options.restore_on_exit))
+}
+
+/// Gives up every right that only the start needed. Where the kernel does not let it, nothing is less
+/// safe than before: it is said, and steer goes on.
+fn give_up_rights(
+    watch: &mut Watch<'_>,
+    options: &Options,
+    say: &dyn Fn(&str),
+) -> anyhow::Result<()> {
+    let keep = rights::needed(!options.dry_run, options.observer == Observer::Xdp);
+    match rights::give_up(keep, || watch.try_maps()) {
+        Ok(left) => say(&left),
+        Err(error) if error.is::<SysError>() => log::warn!("rights are kept: {error}"),
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 /// What stays the same from tick to tick, and since when what is seen counts.
@@ -144,14 +169,17 @@ impl<'a> Line<'a> {
         let returned = self.welcome_back(steered);
         let sample = match watch.sample() {
             Ok(sample) if !returned => sample,
-            // Another set of NICs, or one that has outgrown the maps: both are known only to a new
-            // observation, whose first window begins now.
             outcome => {
-                if let Err(error) = outcome {
-                    (self.say)(&format!("observation starts anew: {error:#}"));
-                }
-                *watch = self.observe(steered)?;
-                *earlier = watch.sample()?;
+                // A device that is back takes the place that it had; its first window begins now.
+                *earlier = match outcome {
+                    Ok(sample) => sample,
+                    // One that has outgrown the maps needs others, which takes the right to make them.
+                    Err(error) => {
+                        (self.say)(&format!("observation starts anew: {error:#}"));
+                        *watch = self.observe(steered)?;
+                        watch.sample()?
+                    }
+                };
                 self.settled_ns = earlier.at_ns;
                 return Ok(Status::new(Source::Daemon, &World::default(), Vec::new()));
             }

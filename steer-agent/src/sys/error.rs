@@ -140,15 +140,19 @@ impl SysError {
             Errno::PERM | Errno::IO if irq => {
                 "the kernel manages this interrupt's affinity itself and takes no other"
             }
-            Errno::ACCESS if irq => "only root may change an interrupt's affinity: run as root",
+            Errno::ACCESS if irq => {
+                "the file belongs to root, others need CAP_DAC_OVERRIDE: run as root or grant it"
+            }
             Errno::ROFS => {
                 "it is mounted read-only: give the container or service a writable one \
                  (systemd: no ProtectKernelTunables=yes)"
             }
-            Errno::PERM | Errno::ACCESS if self.on_file() => {
-                "this needs root, and CAP_NET_ADMIN for network settings: run as root"
+            // By the file's mode (fs/namei.c `generic_permission`), before what is behind it is asked.
+            Errno::ACCESS if self.on_file() => {
+                "others than the file's owner need CAP_DAC_OVERRIDE: run as root or grant it"
             }
-            Errno::PERM | Errno::ACCESS => "this needs CAP_NET_ADMIN: run as root",
+            // net/core/net-sysfs.c and net/ethtool/{ioctl,netlink}.c ask in the NIC's namespace.
+            Errno::PERM | Errno::ACCESS => "this needs CAP_NET_ADMIN: run as root or grant it",
             Errno::NODEV | Errno::NXIO => {
                 "there is no such interface (any more): `ip link` lists those that exist"
             }
@@ -224,7 +228,8 @@ mod tests {
         for (object, errno, words) in [
             ("eth0", Errno::PERM, "this needs CAP_NET_ADMIN: run as root"),
             ("/sys/class/net/eth0/queues/tx-0/xps_cpus", Errno::PERM, "CAP_NET_ADMIN"),
-            ("/proc/irq/29/smp_affinity_list", Errno::ACCESS, "only root"),
+            ("/sys/class/net/eth0/queues/tx-0/xps_cpus", Errno::ACCESS, "CAP_DAC_OVERRIDE"),
+            ("/proc/irq/29/smp_affinity_list", Errno::ACCESS, "CAP_DAC_OVERRIDE"),
             ("/proc/irq/29/smp_affinity_list", Errno::IO, "manages this interrupt's affinity"),
             ("/proc/irq/29/smp_affinity_list", Errno::NOSPC, "out of interrupt vectors"),
             ("/proc/irq/29/smp_affinity_list", Errno::ROFS, "ProtectKernelTunables"),

@@ -11,10 +11,13 @@
 //! diag         who listens                    diag.rs
 //! irqbalance   its ban list                   irqbalance.rs
 //! owner        one steer a NIC               owner.rs
+//! caps         rights, given up               caps.rs
+//! peer         who is at the other end        peer.rs, over raw.rs
 //! ```
 //!
 //! Every failure is a [`SysError`] that names call, object, value and errno. Nothing here decides.
 
+pub mod caps;
 pub mod diag;
 mod error;
 pub mod ethnl;
@@ -26,6 +29,7 @@ pub mod irqbalance;
 mod machine;
 mod netlink;
 pub mod owner;
+pub mod peer;
 mod port;
 pub mod queues;
 mod raw;

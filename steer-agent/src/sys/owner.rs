@@ -3,12 +3,14 @@
 //! The lock is a bound abstract Unix socket (unix(7)) named after the interface index. It lives in
 //! the network namespace, as the NIC does, whatever directories the two processes use, and the
 //! kernel frees it with the process, however that ends. Anybody could bind such a name, so the
-//! holder counts only if it runs as root, as whoever writes to NICs does.
+//! holder counts only if it could write to a NIC: as root, as this very user, or by its capabilities.
 
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 
+use procfs::process::Process;
 use rustix::io::Errno;
+use rustix::thread::CapabilitySet;
 
 use super::SysError;
 
@@ -40,7 +42,9 @@ pub fn claim(ifindex: u32) -> Result<Claim, SysError> {
     let holder = UnixStream::connect_addr(&address).map_err(|_| fail(&busy))?;
     let credentials = rustix::net::sockopt::socket_peercred(&holder)
         .map_err(|errno| SysError::new("SO_PEERCRED", &name, errno))?;
-    if credentials.uid.is_root() {
+    let known = credentials.uid.is_root() || credentials.uid == rustix::process::geteuid();
+    // The lock ends with the process, so this number is still the holder's.
+    if known || may_set_nics(credentials.pid.as_raw_nonzero().get()) {
         return Ok(Claim::Taken(credentials.pid.as_raw_nonzero().get()));
     }
     log::warn!(
@@ -49,6 +53,12 @@ pub fn claim(ifindex: u32) -> Result<Claim, SysError> {
         credentials.uid.as_raw()
     );
     Ok(Claim::Ours(Owner { _listener: None }))
+}
+
+fn may_set_nics(pid: i32) -> bool {
+    Process::new(pid).and_then(|process| process.status()).is_ok_and(|status| {
+        CapabilitySet::from_bits_retain(status.capeff).contains(CapabilitySet::NET_ADMIN)
+    })
 }
 
 #[cfg(test)]
@@ -61,11 +71,9 @@ mod tests {
         let index = 4_000_000_000 + std::process::id() % 1000;
         let first = claim(index).expect("claimed");
         assert!(matches!(first, Claim::Ours(_)));
-        if rustix::process::getuid().is_root() {
-            match claim(index).expect("answered") {
-                Claim::Taken(pid) => assert_eq!(pid.unsigned_abs(), std::process::id()),
-                Claim::Ours(_) => panic!("two owners"),
-            }
+        match claim(index).expect("answered") {
+            Claim::Taken(pid) => assert_eq!(pid.unsigned_abs(), std::process::id()),
+            Claim::Ours(_) => panic!("two owners"),
         }
         drop(first);
         assert!(matches!(claim(index).expect("claimed"), Claim::Ours(_)));

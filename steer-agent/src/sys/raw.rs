@@ -1,10 +1,13 @@
-//! The two system calls that no safe crate offers, and all of steer's `unsafe`.
+//! The system calls that no safe crate offers, and all of steer's `unsafe`.
 //!
-//! Both functions are sound for every argument: before the kernel is let loose on a buffer, the
+//! The functions are sound for every argument: before the kernel is let loose on a buffer, the
 //! most that it may read and write there is worked out from the request itself, and a buffer that
 //! is too small never reaches it. What the bytes mean is the business of [`ethtool`](super::ethtool).
 
-#![allow(unsafe_code, reason = "ioctl(SIOCETHTOOL) and setsockopt(NETLINK_EXT_ACK) take pointers")]
+#![allow(
+    unsafe_code,
+    reason = "ioctl(SIOCETHTOOL), setsockopt(NETLINK_EXT_ACK), SO_PEERGROUPS take pointers"
+)]
 
 use std::ffi::{c_int, c_void};
 use std::os::fd::{AsRawFd as _, BorrowedFd};
@@ -92,6 +95,33 @@ pub(super) fn enable_extended_ack(socket: BorrowedFd<'_>) -> Result<(), Errno> {
         libc::setsockopt(fd, libc::SOL_NETLINK, libc::NETLINK_EXT_ACK, value, length)
     };
     if result < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+/// The supplementary groups of the process at the other end of a Unix socket (`SO_PEERGROUPS`;
+/// 4.13), as they were when the connection was made.
+pub(super) fn peer_groups(socket: BorrowedFd<'_>) -> Result<Vec<u32>, Errno> {
+    let mut groups = vec![0_u32; 64];
+    loop {
+        let mut length =
+            libc::socklen_t::try_from(size_of_val(&groups[..])).map_err(|_| Errno::INVAL)?;
+        let value = groups.as_mut_ptr().cast::<c_void>();
+        // SAFETY: `value` points to `length` writable bytes that live until the call returns; the
+        // kernel writes no more than that (net/core/sock.c), and any bytes are valid in a `[u32]`.
+        let result = unsafe {
+            let fd = socket.as_raw_fd();
+            libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PEERGROUPS, value, &raw mut length)
+        };
+        let count = usize::try_from(length).map_err(|_| Errno::INVAL)? / size_of::<u32>();
+        if result >= 0 {
+            groups.truncate(count);
+            return Ok(groups);
+        }
+        match last_errno() {
+            // It has said how many there are (at most `NGROUPS_MAX`, 65536).
+            Errno::RANGE if count > groups.len() => groups.resize(count, 0),
+            errno => return Err(errno),
+        }
+    }
 }
 
 fn last_errno() -> Errno {

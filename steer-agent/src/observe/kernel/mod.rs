@@ -294,17 +294,22 @@ fn load(knobs: &Knobs, layout: &Layout, btf: &Btf) -> Result<Ebpf> {
     Ok(ebpf)
 }
 
-/// Says what is missing where the kernel only says "not permitted".
-fn explain_refusal(error: anyhow::Error) -> anyhow::Error {
-    let refused = error.chain().any(|cause| {
+/// Whether something failed because it is not permitted.
+#[must_use]
+pub fn is_refusal(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
         cause
             .downcast_ref::<io::Error>()
             .is_some_and(|io| io.kind() == io::ErrorKind::PermissionDenied)
-    });
-    if refused {
+    })
+}
+
+/// Says what may be missing where the kernel only says "not permitted".
+fn explain_refusal(error: anyhow::Error) -> anyhow::Error {
+    if is_refusal(&error) {
         error.context(
-            "loading BPF programs needs root, or CAP_BPF and CAP_PERFMON (and CAP_NET_ADMIN for the \
-             XDP observer); before Linux 5.11 a raised memlock limit too",
+            "loading BPF programs needs CAP_BPF and CAP_PERFMON (and CAP_NET_ADMIN for the XDP \
+             observer); before Linux 5.11 a raised memlock limit too (CAP_SYS_RESOURCE)",
         )
     } else {
         error
