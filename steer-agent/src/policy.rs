@@ -10,6 +10,8 @@ use crate::model::{CpuSet, Driver, Nic, Refusal};
 pub struct Policy {
     /// CPUs that may be given interrupts; `None` is every online CPU.
     pub allowed_cpus: Option<CpuSet>,
+    /// Whether interrupts may be moved; without it queues stay where they are, and tables follow.
+    pub move_irqs: bool,
     /// Most that a CPU's projected packet load may exceed the average of the CPUs in use, as a
     /// share of it. Binds only where `softirq_cap` is exceeded too.
     pub load_slack: f64,
@@ -61,6 +63,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             allowed_cpus: None,
+            move_irqs: true,
             load_slack: 0.5,
             softirq_cap: 0.35,
             placement: Placement::SameCore,

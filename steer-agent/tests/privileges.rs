@@ -30,6 +30,7 @@ use steer_agent::plan::{Change, Target, Value as Setting};
 use steer_agent::policy::Policy;
 use steer_agent::report::socket::path_of;
 use steer_agent::report::{Source, Status};
+use steer_agent::run::irqbalance::Consent;
 use steer_agent::run::serve::{Limits, Server, Window};
 use steer_agent::run::{Options, run};
 use steer_agent::sys::{Machine, Port as _};
@@ -360,6 +361,7 @@ fn daemon(dir: &Path) -> anyhow::Result<String> {
         state_dir: dir.join("state"),
         runtime_dir: dir.join("run"),
         group: None,
+        irqbalance: Consent::Report("nobody consented"),
         dry_run: true,
     };
     let say = |line: &str| println!("{line}\n{}", rights());

@@ -10,6 +10,7 @@
 pub mod expect;
 pub mod guest;
 pub mod init;
+pub mod irqbalance;
 pub mod load;
 pub mod nic;
 pub mod scenario;

@@ -77,6 +77,17 @@ impl Guest {
     }
 }
 
+impl Guest {
+    /// What the daemon's status says of the neighbours, a line each.
+    pub fn neighbours(&self) -> Result<String> {
+        let text = self.steer_expecting(exit::DONE, &["status", crate::guest::NIC, "--json"])?;
+        let document: Value = serde_json::from_str(&text)?;
+        let neighbours = document["neighbours"].as_array().context("status has no neighbours")?;
+        let lines: Vec<&str> = neighbours.iter().filter_map(Value::as_str).collect();
+        Ok(lines.join("\n"))
+    }
+}
+
 /// Runs a command to its end, and ends it itself if that takes too long.
 pub fn finish(command: &mut Command) -> Result<Finished> {
     let what = format!("{command:?}");

@@ -19,11 +19,12 @@ use crate::{
 };
 
 /// Programs and the Debian packages that bring them.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("cc", "build-essential"),
     ("depmod", "kmod"),
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),
+    ("irqbalance", "irqbalance"),
     ("setpriv", "util-linux"),
     ("xz", "xz-utils"),
     ("zstd", "zstd"),

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::Ban;
 use crate::plan::{Change, Target, Value};
 use crate::sys::DeviceId;
 
@@ -95,6 +96,17 @@ pub struct Record {
     pub pid: u32,
     /// What was written.
     pub entries: Vec<Entry>,
+    /// What irqbalance was asked to leave alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ban: Option<Ban>,
+}
+
+impl Record {
+    /// Whether there is nothing in it to undo.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.ban.is_none()
+    }
 }
 
 /// A journal with its place on disk.
@@ -156,6 +168,7 @@ impl Journal {
                 device,
                 pid: std::process::id(),
                 entries: Vec::new(),
+                ban: None,
             },
         }
     }
@@ -276,7 +289,16 @@ impl Journal {
     pub fn forget(&mut self, targets: &[Target]) -> Result<(), JournalError> {
         let mut record = self.record.clone();
         record.entries.retain(|entry| !targets.contains(&entry.target));
-        if !record.entries.is_empty() {
+        self.save_or_remove(record)
+    }
+
+    /// Notes what irqbalance is about to be asked to leave alone, or that it no longer is, and syncs.
+    pub fn note_ban(&mut self, ban: Option<Ban>) -> Result<(), JournalError> {
+        self.save_or_remove(Record { ban, ..self.record.clone() })
+    }
+
+    fn save_or_remove(&mut self, record: Record) -> Result<(), JournalError> {
+        if !record.is_empty() {
             return self.save(record);
         }
         self.record = record;

@@ -8,6 +8,7 @@
 //!
 //! Whether it helped is not decided here: see [`verify`].
 
+mod ban;
 pub mod journal;
 mod release;
 mod restore;
@@ -20,6 +21,7 @@ use std::fmt;
 use crate::plan::{Change, Step, Target, Value};
 use crate::sys::{Port, SysError};
 
+pub use ban::{Ban, Lifted, lift};
 pub use journal::{Journal, JournalError};
 pub use release::{ReleaseError, Released, release};
 pub use restore::{Restoration, RestoreError, Trust, restore};
@@ -52,11 +54,15 @@ pub struct Contest {
 
 impl fmt::Display for Contest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} was set by somebody else: expected {}, found {}",
-            self.target, self.expected, self.found
-        )
+        write!(f, "{} was set by somebody else: ", self.target)?;
+        match (&self.expected, &self.found) {
+            // Two tables in full are nothing to read.
+            (Value::Table(expected), Value::Table(found)) if expected.len() == found.len() => {
+                let others = expected.iter().zip(found).filter(|(a, b)| a != b).count();
+                write!(f, "{others} of {} buckets are on other queues", found.len())
+            }
+            (expected, found) => write!(f, "expected {expected}, found {found}"),
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 
 use super::restore::is_default;
-use super::{Failure, Journal, JournalError, read};
+use super::{Failure, Journal, JournalError, Lifted, lift, read};
 use crate::model::QueueId;
 use crate::plan::{Change, Target, Value};
 use crate::sys::{Port, SysError};
@@ -42,6 +42,9 @@ pub enum ReleaseError {
     /// The table could not be set to the default, and is as it was.
     #[error("{0}; the table is as it was")]
     Failed(Failure),
+    /// irqbalance could not be told that the interrupts are its own again.
+    #[error("irqbalance still leaves the IRQs alone: {0}; try again")]
+    StillBanned(String),
 }
 
 /// Gives `nic` up. With `to_default` its table becomes the kernel's default even if that moves
@@ -52,6 +55,10 @@ pub fn release(
     port: &dyn Port,
     to_default: bool,
 ) -> Result<(Released, Option<PathBuf>), ReleaseError> {
+    // Without the journal nobody would know what to take off its list.
+    if let Some(Lifted::Failed(why)) = lift(&mut journal, port)? {
+        return Err(ReleaseError::StillBanned(why));
+    }
     let released = match (port.rss_table(nic)?, port.rx_rings(nic)?) {
         (Some(table), Some(rings)) if !table.is_empty() && rings > 0 => {
             let default: Vec<QueueId> = (0..rings).cycle().take(table.len()).collect();
@@ -103,6 +110,8 @@ fn reset(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::apply::Ban;
+    use crate::model::Process;
     use crate::sys::fake::FakeMachine;
     use rustix::io::Errno;
 
@@ -133,6 +142,22 @@ mod tests {
         assert!(aside.is_some_and(|path| path.exists()), "what was before is kept for the reader");
         assert!(Journal::load(dir.path(), "eth0").expect("readable").is_none());
         machine.set_rings("eth0", 2).expect("no longer blocked");
+    }
+
+    #[test]
+    fn irqbalance_has_the_interrupts_back() {
+        let by = Process { pid: 812, started: 4711 };
+        let dir = tempfile::tempdir().expect("a directory");
+        let machine = FakeMachine::igb4().with_irqbalance(by, &[9, 24]);
+        let mut journal = journal(&machine, dir.path());
+        journal.note_ban(Some(Ban { by, irqs: [24].into() })).expect("noted");
+        machine.deafen_irqbalance(true);
+        let kept = || Journal::load(dir.path(), "eth0").expect("readable").expect("there");
+        release(kept(), "eth0", &machine, false).expect_err("nobody listens");
+        machine.deafen_irqbalance(false);
+        release(kept(), "eth0", &machine, false).expect("released");
+        assert_eq!(machine.irqbalance_bans(812), Ok([9].into()));
+        assert!(Journal::load(dir.path(), "eth0").expect("readable").is_none());
     }
 
     #[test]

@@ -8,6 +8,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::ban::{self, Lifted};
 use super::{Contest, Failure, Journal, JournalError, read, write};
 use crate::model::QueueId;
 use crate::plan::{Change, Target, Value};
@@ -33,6 +34,8 @@ pub struct Restoration {
     pub foreign: Vec<Contest>,
     /// Not put back.
     pub failed: Vec<Failure>,
+    /// What became of the request to irqbalance, if there was one.
+    pub ban: Option<Lifted>,
     /// The journal was of no use any more; this is why, and where it was moved.
     pub stale: Option<(String, PathBuf)>,
 }
@@ -41,21 +44,27 @@ impl Restoration {
     /// Whether everything is as it was before steer.
     #[must_use]
     pub fn complete(&self) -> bool {
-        self.foreign.is_empty() && self.failed.is_empty()
+        let banned = matches!(self.ban, Some(Lifted::Failed(_)));
+        self.foreign.is_empty() && self.failed.is_empty() && !banned
     }
 
     /// What was done to `nic`, in one line.
     #[must_use]
     pub fn describe(&self, nic: &str) -> String {
-        if let Some((why, aside)) = &self.stale {
-            return format!(
-                "{nic}: the journal does not apply: {why}; moved to {}",
-                aside.display()
-            );
-        }
-        let mut text = format!("{nic}: restored {}", counted(&self.restored));
+        let mut text = if let Some((why, aside)) = &self.stale {
+            format!("{nic}: the journal does not apply: {why}; moved to {}", aside.display())
+        } else {
+            format!("{nic}: restored {}", counted(&self.restored))
+        };
         if !self.already.is_empty() {
             text += &format!("; already as before: {}", counted(&self.already));
+        }
+        match &self.ban {
+            Some(Lifted::Off(irqs)) => {
+                text += &format!("; irqbalance may move {} IRQs again", irqs.len());
+            }
+            Some(Lifted::Gone) => text += "; the irqbalance that was asked is gone",
+            Some(Lifted::Failed(_)) | None => {}
         }
         let open = self.foreign.len() + self.failed.len();
         if open > 0 {
@@ -125,6 +134,8 @@ pub fn restore(
 ) -> Result<Restoration, RestoreError> {
     let mut outcome = Restoration::default();
     if let Some(why) = stale(&journal, nic, port)? {
+        // The device is another, or there was a boot between; irqbalance may still be the same.
+        outcome.ban = ban::lift(&mut journal, port)?;
         let aside = journal.set_aside()?;
         outcome.stale = Some((why, aside));
         return Ok(outcome);
@@ -168,6 +179,8 @@ pub fn restore(
     }
     let settled: Vec<Target> = outcome.restored.iter().chain(&outcome.already).cloned().collect();
     journal.forget(&settled)?;
+    // Last, so that nobody moves an interrupt before it is home.
+    outcome.ban = ban::lift(&mut journal, port)?;
     Ok(outcome)
 }
 

@@ -4,10 +4,11 @@ use super::args::ApplyArgs;
 use super::output::{note, print, print_line};
 use super::select::for_writing;
 use super::{Exit, Settings, rights};
-use crate::model::World;
+use crate::model::{Nic, World};
 use crate::observe::Watch;
 use crate::plan::{self, Experience, Shared};
 use crate::report::{NicState, text};
+use crate::run::irqbalance::Irqbalance;
 use crate::run::steered::{Hand, Steered};
 use crate::sys::Machine;
 
@@ -31,7 +32,12 @@ pub(super) fn apply(args: &ApplyArgs, settings: &Settings) -> anyhow::Result<Exi
         steered.push(Steered::begin(nic, &machine, &settings.state_dir, false, &say)?);
     }
     let mut watch = Watch::start(&machine, &nics, args.planning.observer.resolve())?;
-    let hand = Hand { port: &machine, policy: &policy, say: &say };
+    let mut irqbalance = Irqbalance::find(&machine, settings.irqbalance);
+    let of: Vec<&Nic> = nics.iter().collect();
+    irqbalance.speak(&machine, &of, &mut steered, &say, args.window);
+    let policy = irqbalance.limit(&policy);
+    let neighbours = irqbalance.neighbours();
+    let hand = Hand { port: &machine, policy: &policy, neighbours, say: &say };
 
     note(&format!("observing for {:?}", args.window));
     watch.warm_up()?;

@@ -8,6 +8,7 @@ use super::args::{OnExit, RunArgs};
 use super::output::print_line;
 use super::select::for_writing;
 use super::{Exit, Settings, rights};
+use crate::run::irqbalance::Consent;
 use crate::run::{Ended, Options, run as steer};
 use crate::sys::{Machine, peer};
 
@@ -49,6 +50,11 @@ pub(super) fn run(args: &RunArgs, settings: &Settings) -> anyhow::Result<Exit> {
         policy,
         state_dir: settings.state_dir.clone(),
         runtime_dir: settings.runtime_dir.clone(),
+        irqbalance: if args.dry_run {
+            Consent::Report("this is a dry run, so it is not asked")
+        } else {
+            settings.irqbalance
+        },
         group,
         dry_run: args.dry_run,
     };

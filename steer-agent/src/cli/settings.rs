@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::args::{CommonArgs, OnExit};
 use crate::policy::Policy;
+use crate::run::irqbalance::Consent;
 
 /// Where the configuration is looked for where none is named.
 const DEFAULT_CONFIG: &str = "/etc/steer/steer.toml";
@@ -25,6 +26,8 @@ pub struct Settings {
     pub period: Duration,
     /// What `run` leaves behind.
     pub on_exit: OnExit,
+    /// What `run` and `apply` may do about irqbalance.
+    pub irqbalance: Consent,
     /// Name or number of the group that may ask a daemon, beside root.
     pub group: Option<String>,
 }
@@ -42,7 +45,31 @@ struct ConfigFile {
 struct RunSection {
     period: Option<String>,
     on_exit: Option<OnExit>,
+    irqbalance: OnIrqbalance,
     group: Option<String>,
+}
+
+/// What is done about a running irqbalance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum OnIrqbalance {
+    /// Say so, and leave interrupts to it.
+    #[default]
+    Report,
+    /// Ask it to leave the NIC's interrupts alone.
+    Ban,
+}
+
+impl OnIrqbalance {
+    fn consent(self) -> Consent {
+        match self {
+            Self::Ban => Consent::Ban,
+            Self::Report => Consent::Report(
+                "`irqbalance = \"ban\"` under [run] in the configuration would let steer ask it to \
+                 leave them alone",
+            ),
+        }
+    }
 }
 
 impl Settings {
@@ -83,6 +110,7 @@ impl Settings {
             policy: file.policy,
             period,
             on_exit: file.run.on_exit.unwrap_or(OnExit::Restore),
+            irqbalance: file.run.irqbalance.consent(),
             group: file.run.group,
         })
     }
@@ -121,12 +149,21 @@ mod tests {
     }
 
     #[test]
+    fn irqbalance_is_asked_with_consent_only() {
+        let of = |text| file(text).expect("valid").run.irqbalance;
+        assert!(matches!(of("").consent(), Consent::Report(_)));
+        assert!(matches!(of("[run]\nirqbalance = \"report\"").consent(), Consent::Report(_)));
+        assert_eq!(of("[run]\nirqbalance = \"ban\"").consent(), Consent::Ban);
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (text, why) in [
             ("[policy]\nsoftirq_cap = -1.0", "softirq_cap"),
             ("[policy]\nload_slack = nan", "load_slack"),
             ("[policy]\nunknown = 1", "unknown"),
             ("[run]\non-exit = \"explode\"", "explode"),
+            ("[run]\nirqbalance = \"stop\"", "stop"),
             ("[run]\ngroup = 5", "group"),
             ("[policy]\nallowed_cpus = \"3-1\"", "low to high"),
             ("nonsense", "steer.toml"),

@@ -1,5 +1,6 @@
 //! `steer status`: from the running daemon, else observed here.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::args::StatusArgs;
@@ -7,9 +8,10 @@ use super::output::{note, print, print_json};
 use super::select::{Selected, for_reading, steerable};
 use super::{Exit, Settings, rights};
 use crate::model::{MappingVerdict, Nic, NicWorld, Sample, World};
-use crate::observe::Watch;
+use crate::observe::{Watch, neighbours};
 use crate::plan::{self, Experience, Host, Shared};
 use crate::policy::Policy;
+use crate::report::neighbours::sentences;
 use crate::report::socket::{Request, ask};
 use crate::report::{NicState, NicStatus, Source, Status, text};
 use crate::sys::Machine;
@@ -96,9 +98,12 @@ impl Observation<'_> {
         let mut nics = Vec::new();
         let mut window_s = 0.0;
         let mut missing = Vec::new();
+        let mut neighbours: Vec<String> = Vec::new();
         for answer in answers {
             window_s = answer.window_s;
             missing.extend(answer.missing);
+            // Two daemons have the same neighbours, and may stand differently with them.
+            neighbours.extend(answer.neighbours);
             nics.extend(answer.nics);
         }
         nics.retain(|status| self.nics.iter().any(|nic| nic.name == status.name));
@@ -106,8 +111,10 @@ impl Observation<'_> {
         if nics.is_empty() || !all {
             return Ok(None);
         }
+        neighbours.sort();
+        neighbours.dedup();
         let source = Source::Daemon;
-        Ok(Some(Status { schema: Status::SCHEMA, source, window_s, nics, missing }))
+        Ok(Some(Status { schema: Status::SCHEMA, source, window_s, nics, missing, neighbours }))
     }
 
     fn observe(&mut self) -> anyhow::Result<Status> {
@@ -149,7 +156,9 @@ impl Observation<'_> {
                 status
             })
             .collect();
-        let document = Status::new(Source::Own, &world, nics);
+        let mut document = Status::new(Source::Own, &world, nics);
+        let found = neighbours::find(self.machine.root(), Path::new("/"));
+        document.neighbours = sentences(&found, "runs and moves interrupts");
         self.watch = Some(watch);
         self.last = Some(second);
         Ok(document)

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Neighbours;
+
 /// An answer to "can this be done here?".
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "answer", content = "why")]
@@ -50,10 +52,8 @@ pub struct Facts {
     pub netlink_rss_set: Fact,
     /// Netlink tells queue, NAPI and IRQ.
     pub netlink_queues: Fact,
-    /// An irqbalance process runs, with its pid.
-    pub irqbalance_pid: Option<u32>,
-    /// A tuned process runs, with its pid.
-    pub tuned_pid: Option<u32>,
+    /// Who else writes what steer writes.
+    pub neighbours: Neighbours,
     /// `net.core.rps_sock_flow_entries`; above zero with per-queue counts means RFS.
     pub rps_sock_flow_entries: Option<u64>,
 }

@@ -6,6 +6,7 @@ pub(crate) mod fixture;
 pub mod host;
 mod irq_names;
 pub mod kernel;
+pub mod neighbours;
 pub mod nic;
 pub mod probe;
 mod sampling;

@@ -10,6 +10,7 @@ use procfs::process::Process;
 use rustix::fs::{StatVfsMountFlags, statvfs};
 use rustix::thread::CapabilitySet;
 
+use super::neighbours;
 use crate::model::{Fact, Facts};
 use crate::sys::root::{self, Root};
 use crate::sys::{Ethnl, Machine, SysError, caps};
@@ -19,7 +20,6 @@ use crate::sys::{Ethnl, Machine, SysError, caps};
 pub fn facts(machine: &Machine) -> Facts {
     let root = machine.root();
     let rights = Rights::of_this_process(root);
-    let (irqbalance_pid, tuned_pid) = find_processes(root);
     Facts {
         kernel_release: root::read(&root.proc("sys/kernel/osrelease")).unwrap_or_default(),
         btf: btf(root),
@@ -29,8 +29,7 @@ pub fn facts(machine: &Machine) -> Facts {
         netlink_rss_get: offered(machine, Ethnl::offers_rss_get, "reads RSS tables"),
         netlink_rss_set: offered(machine, Ethnl::offers_rss_set, "writes RSS tables"),
         netlink_queues: offered(machine, Ethnl::offers_queues, "links queues to interrupts"),
-        irqbalance_pid,
-        tuned_pid,
+        neighbours: neighbours::find(root, Path::new("/")),
         rps_sock_flow_entries: root::value(&root.proc("sys/net/core/rps_sock_flow_entries")),
     }
 }
@@ -175,22 +174,6 @@ pub fn sees_processes(machine: &Machine) -> Fact {
     }
 }
 
-/// The pids of irqbalance and tuned, which move interrupts too.
-fn find_processes(root: &Root) -> (Option<u32>, Option<u32>) {
-    let processes = procfs::process::all_processes_with_root(root.proc("")).into_iter().flatten();
-    let (mut irqbalance, mut tuned) = (None, None);
-    // A process that ends while it is looked at is not there.
-    for stat in processes.flatten().filter_map(|process| process.stat().ok()) {
-        let found = match stat.comm.as_str() {
-            "irqbalance" => &mut irqbalance,
-            "tuned" => &mut tuned,
-            _ => continue,
-        };
-        *found = found.or_else(|| u32::try_from(stat.pid).ok());
-    }
-    (irqbalance, tuned)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,7 +228,7 @@ mod tests {
         assert_eq!(facts.kernel_release, "6.1.0-lab");
         assert!(matches!(facts.btf, Fact::No(_)));
         assert!(matches!(facts.netlink_rss_set, Fact::Unknown(_)));
-        assert_eq!((facts.irqbalance_pid, facts.rps_sock_flow_entries), (None, None));
+        assert_eq!((facts.neighbours.irqbalance, facts.rps_sock_flow_entries), (None, None));
     }
 
     #[test]

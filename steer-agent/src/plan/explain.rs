@@ -64,8 +64,10 @@ pub(super) fn reasons(
         .collect();
     if !bare.is_empty() {
         let queues = &setting.world.nic.queues;
-        let stuck = queues.iter().filter(|queue| !Setting::is_movable(queue)).count();
-        let why = if stuck > 0 {
+        let stuck = queues.iter().filter(|queue| !setting.is_movable(queue)).count();
+        let why = if !setting.policy.move_irqs {
+            "interrupts are not moved".to_owned()
+        } else if stuck > 0 {
             format!("the interrupt of {stuck} queues is unknown or not to be moved")
         } else if pace == Pace::Steady {
             "the others are worth more, or have moved enough in this period".to_owned()

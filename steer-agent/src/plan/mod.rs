@@ -28,6 +28,7 @@
 //! - `whole_buckets_are_not_paid_for_with_overload`
 //! - `an_unverified_table_is_not_touched`
 //! - `only_allowed_cpus_are_given_interrupts`
+//! - `interrupts_stay_where_they_are_not_to_be_moved`
 //! - `the_same_world_gives_the_same_plan`
 //! - `moves_are_limited_after_the_first_plan`
 //! - `nics_that_share_cpus_share_their_room`

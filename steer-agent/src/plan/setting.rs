@@ -75,9 +75,9 @@ impl Setting<'_> {
         self.policy.table_refusal(&self.world.nic).is_some()
     }
 
-    /// Whether steer can move the interrupt of `queue`.
-    pub(super) fn is_movable(queue: &Queue) -> bool {
-        queue.is_movable()
+    /// Whether steer can and may move the interrupt of `queue`.
+    pub(super) fn is_movable(&self, queue: &Queue) -> bool {
+        self.policy.move_irqs && queue.is_movable()
     }
 
     pub(super) fn indices(&self) -> Indices {
@@ -131,7 +131,7 @@ impl Setting<'_> {
                 .map(|queue| position.get(queue).copied().unwrap_or(NONE))
                 .collect(),
             affinity: queues.iter().map(|queue| indices.of(queue.napi_cpu())).collect(),
-            fixed: self.world.nic.queues.iter().map(|queue| !Self::is_movable(queue)).collect(),
+            fixed: self.world.nic.queues.iter().map(|queue| !self.is_movable(queue)).collect(),
             distance: self.distances(indices)?,
             consumed,
             load,

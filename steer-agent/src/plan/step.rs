@@ -106,7 +106,7 @@ impl Step {
 /// The steps from what `world` is to `table` and `cpus`: interrupts first, then XPS, then the table,
 /// so that a bucket never moves to a queue that is still elsewhere.
 pub(super) fn steps(setting: &Setting<'_>, to: &Arrangement) -> Vec<Step> {
-    let Setting { world, table: old, demand, .. } = setting;
+    let Setting { world, policy, table: old, demand, .. } = setting;
     let Arrangement { table, cpus } = to;
     let gain =
         |counts: &dyn Fn(QueueId, QueueId) -> bool| gain(world, demand, (old, table), cpus, counts);
@@ -117,6 +117,7 @@ pub(super) fn steps(setting: &Setting<'_>, to: &Arrangement) -> Vec<Step> {
         let goal = CpuSet::single(cpu);
         if let (Some(irq), Some(affinity)) = (queue.irq, &queue.affinity)
             && *affinity != goal
+            && policy.move_irqs
         {
             let seen = world.napi_cpu(queue.id);
             irqs.push(Step {

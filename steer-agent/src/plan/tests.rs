@@ -172,6 +172,21 @@ fn a_balanced_world_needs_no_step() {
 }
 
 #[test]
+fn interrupts_stay_where_they_are_not_to_be_moved() {
+    // Queues 0 and 1 are on CPUs 0 and 1, consumers on CPUs 1, 2 and 3: only what CPU 1 consumes can
+    // be brought to it.
+    let world = world(&[0, 1], 4, &[(0, 1, 100.0), (1, 1, 100.0), (2, 2, 100.0), (3, 3, 100.0)]);
+    let policy = Policy { move_irqs: false, load_slack: 10.0, ..Policy::default() };
+    let plan = first(&world, &policy);
+    let moved = |step: &Step| matches!(step.change.target, Target::IrqAffinity { .. });
+    assert!(!plan.steps.iter().any(moved), "{plan:?}");
+    assert_eq!(plan.share_planned, Some(0.5));
+    assert_eq!(plan.achievable, Some(0.5), "what is possible with interrupts as they are");
+    let said = "no queue for the consumers on CPUs [2, 3]: interrupts are not moved";
+    assert!(plan.reasons.iter().any(|reason| reason == said), "{plan:?}");
+}
+
+#[test]
 fn no_move_without_gain() {
     // CPU 1 consumes 52 of 100, CPU 0 has 48: a gain of 4 for which 0.2 * 100 would have to be paid.
     let world = world(&[0, 1], 2, &[(0, 0, 48.0), (0, 1, 52.0), (1, 1, 100.0)]);

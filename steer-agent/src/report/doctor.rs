@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::neighbours;
 use crate::model::{Fact, Facts, Topology};
 
 mod nic;
@@ -140,26 +141,13 @@ pub fn host(facts: &Facts, topology: &Topology) -> Vec<Finding> {
         "used where the driver fills it in",
         "the IRQ of a queue is known by its name; the observed softirq CPU confirms it",
     );
-    neighbours(facts, &mut findings);
+    neighbours_and_rfs(facts, &mut findings);
     findings.list
 }
 
-fn neighbours(facts: &Facts, findings: &mut Findings<'_>) {
-    if let Some(pid) = facts.irqbalance_pid {
-        findings.add(
-            Level::Warn,
-            format!("irqbalance runs (process {pid})"),
-            "it moves interrupts every 10 seconds; steer stands down (`contested`) as soon as it \
-             touches one that steer has set. Ban the NIC's interrupts there or stop it",
-        );
-    }
-    if let Some(pid) = facts.tuned_pid {
-        findings.add(
-            Level::Note,
-            format!("tuned runs (process {pid})"),
-            "its scheduler and irq plugins write IRQ affinity when a profile is applied, unless \
-             irq_process=false",
-        );
+fn neighbours_and_rfs(facts: &Facts, findings: &mut Findings<'_>) {
+    for (level, found, consequence) in neighbours::findings(&facts.neighbours) {
+        findings.add(level, found, consequence);
     }
     if let Some(entries) = facts.rps_sock_flow_entries.filter(|entries| *entries > 0) {
         findings.add(

@@ -1,6 +1,7 @@
 //! What people and scripts are shown.
 
 pub mod doctor;
+pub mod neighbours;
 mod number;
 pub mod simulation;
 pub mod socket;

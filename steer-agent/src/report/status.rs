@@ -26,6 +26,9 @@ pub struct Status {
     /// What could not be read.
     #[serde(default)]
     pub missing: Vec<String>,
+    /// Who else writes affinities here, and what follows.
+    #[serde(default)]
+    pub neighbours: Vec<String>,
 }
 
 /// Who observed.
@@ -298,6 +301,7 @@ impl Status {
             window_s: world.window_s,
             nics,
             missing: world.missing.clone(),
+            neighbours: Vec::new(),
         }
     }
 }

@@ -27,6 +27,9 @@ pub fn status(status: &Status) -> String {
     for sentence in &status.missing {
         let _ = writeln!(text, "missing: {sentence}");
     }
+    for sentence in &status.neighbours {
+        let _ = writeln!(text, "neighbour: {sentence}");
+    }
     text
 }
 

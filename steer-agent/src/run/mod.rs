@@ -5,6 +5,7 @@
 //! process may still do by then in [`rights`].
 
 mod holding;
+pub mod irqbalance;
 pub mod rights;
 pub mod serve;
 pub mod steered;
@@ -24,12 +25,15 @@ use crate::plan::Shared;
 use crate::policy::Policy;
 use crate::report::{Source, Status};
 use crate::sys::{DeviceId, Machine, Port as _, SysError};
+use irqbalance::{Consent, Irqbalance};
 use serve::{Limits, Server, Window};
 use steered::{Hand, Steered};
 
 /// After a write, packets that are still in the old ring drain before what is seen counts as the
 /// effect: interrupt coalescing plus a poll are below a tenth of a second on every driver.
 const SETTLE: Duration = Duration::from_millis(100);
+/// Most that irqbalance is listened to in one period.
+const HEARING: Duration = Duration::from_millis(20);
 
 /// What to run, and how.
 #[derive(Debug)]
@@ -48,6 +52,8 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// Directory of the status socket.
     pub runtime_dir: PathBuf,
+    /// What may be done about irqbalance.
+    pub irqbalance: Consent,
     /// Group whose members may ask on it, beside root.
     pub group: Option<u32>,
     /// Write nothing.
@@ -72,6 +78,9 @@ pub async fn run(options: Options, machine: &Machine, say: &dyn Fn(&str)) -> any
     for nic in &options.nics {
         steered.push(Steered::begin(nic, machine, &options.state_dir, options.dry_run, say)?);
     }
+    let mut irqbalance = Irqbalance::find(machine, options.irqbalance);
+    let nics: Vec<&Nic> = options.nics.iter().collect();
+    irqbalance.speak(machine, &nics, &mut steered, say, options.period);
     let limits = Limits::default();
     let server = Server::bind(&options.runtime_dir, options.group, limits).with_context(|| {
         format!(
@@ -86,8 +95,9 @@ pub async fn run(options: Options, machine: &Machine, say: &dyn Fn(&str)) -> any
     let serving = server.serve(published);
     tokio::pin!(serving);
 
-    let mut line =
-        Line { options: &options, machine, say, settled_ns: earlier.at_ns, absent: Vec::new() };
+    let settled_ns = earlier.at_ns;
+    let absent = Vec::new();
+    let mut line = Line { options: &options, machine, say, irqbalance, settled_ns, absent };
     let mut ticks = interval(options.period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
@@ -135,6 +145,7 @@ struct Line<'a> {
     options: &'a Options,
     machine: &'a Machine,
     say: &'a dyn Fn(&str),
+    irqbalance: Irqbalance,
     settled_ns: u64,
     /// NICs that disappeared and may come back.
     absent: Vec<Absent>,
@@ -175,7 +186,11 @@ impl<'a> Line<'a> {
         };
         let world = World::between(earlier, &sample, self.settled_ns);
         self.drop_vanished(&world, steered);
-        let hand = Hand { port: self.machine, policy: &self.options.policy, say: self.say };
+        let nics: Vec<&Nic> = world.nics.iter().map(|nic| &nic.nic).collect();
+        self.irqbalance.speak(self.machine, &nics, steered, self.say, HEARING);
+        let policy = self.irqbalance.limit(&self.options.policy);
+        let neighbours = self.irqbalance.neighbours();
+        let hand = Hand { port: self.machine, policy: &policy, neighbours, say: self.say };
         let mut wrote = false;
         let mut nics = Vec::new();
         let mut shared = Shared::new(&world);
@@ -192,7 +207,8 @@ impl<'a> Line<'a> {
             status.add_flows(&sample.flows, nic.nic.ifindex, earlier.at_ns);
             nics.push(status);
         }
-        let status = Status::new(Source::Daemon, &world, nics);
+        let mut status = Status::new(Source::Daemon, &world, nics);
+        status.neighbours = self.irqbalance.sentences();
         *earlier = sample;
         if wrote {
             // The window that begins now is the first with the new settings.
@@ -210,7 +226,7 @@ impl<'a> Line<'a> {
     }
 
     fn drop_vanished(&mut self, world: &World, steered: &mut Vec<Steered>) {
-        steered.retain(|one| {
+        steered.retain_mut(|one| {
             let name = one.name();
             let seen = world.nics.iter().any(|nic| nic.nic.ifindex == one.ifindex());
             let gone = !seen && self.machine.identity(name).is_err_and(|error| error.is_gone());
@@ -220,6 +236,7 @@ impl<'a> Line<'a> {
                 ));
                 let device = one.device().clone();
                 self.absent.push(Absent { name: name.to_owned(), device, said: None });
+                one.lift_ban(self.machine, self.say);
             }
             !gone
         });

@@ -8,10 +8,11 @@ pub use ends::complaints;
 
 use super::holding::Holding;
 use crate::apply::verify::{Promise, Verdict};
-use crate::apply::{self, Journal, Receipt};
-use crate::model::{Event, MappingVerdict, Nic, NicWorld, Topology, World, events};
+use crate::apply::{self, Contest, Journal, Receipt};
+use crate::model::{Event, MappingVerdict, Neighbours, Nic, NicWorld, Topology, World, events};
 use crate::plan::{self, Experience, Host, Plan, Target};
 use crate::policy::Policy;
+use crate::report::neighbours::suspects;
 use crate::report::{NicState, NicStatus, PlannerReport, Tally, text};
 use crate::sys::owner::Owner;
 use crate::sys::{DeviceId, Port};
@@ -33,6 +34,8 @@ pub struct Hand<'a> {
     pub port: &'a dyn Port,
     /// Thresholds of the planner.
     pub policy: &'a Policy,
+    /// Who else may write.
+    pub neighbours: &'a Neighbours,
     /// Tells the operator.
     pub say: &'a dyn Fn(&str),
 }
@@ -194,7 +197,7 @@ impl Steered {
         let found = self.holding.compare(&self.name, &self.journal, self.wake > 0, hand.port);
         if let Some(contest) = found.contested.first() {
             self.waiting = None;
-            self.set(NicState::Contested, &format!("{contest}; steer writes no more"), hand);
+            self.contested(contest, hand);
             return false;
         }
         if !found.lost.is_empty() {
@@ -256,7 +259,7 @@ impl Steered {
         self.just_written = !receipt.done.is_empty() || receipt.failed.is_some();
         self.settling = self.just_written;
         if let Some(contest) = receipt.contested.first() {
-            self.set(NicState::Contested, &contest.to_string(), hand);
+            self.contested(contest, hand);
             return;
         }
         if receipt.failed.is_some() {
@@ -326,6 +329,12 @@ impl Steered {
         self.rest = REST << self.harms.min(6);
         self.harms += 1;
         self.set(NicState::Observing, &text, hand);
+    }
+
+    /// Stands down: somebody else has set what steer has set.
+    fn contested(&mut self, contest: &Contest, hand: &Hand<'_>) {
+        let who = suspects(hand.neighbours, &contest.target);
+        self.set(NicState::Contested, &format!("{contest}{who}; steer writes no more"), hand);
     }
 
     /// Enters a state, and says so if it or its reason is new.

@@ -7,14 +7,14 @@
 
 mod rules;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
-use self::rules::{Fault, State};
+use self::rules::{FakeIrqbalance, Fault, State};
 use super::{DeviceId, Port, SysError};
-use crate::model::{CpuSet, QueueId};
+use crate::model::{CpuSet, Process, QueueId};
 
 /// One write, by whoever.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +140,21 @@ impl FakeMachine {
             .irqs
             .insert(irq, FakeIrq { name, affinity, effective, idle: false, managed: false });
         self
+    }
+
+    /// An irqbalance runs that leaves `banned` alone.
+    #[must_use]
+    pub fn with_irqbalance(self, process: Process, banned: &[u32]) -> Self {
+        let banned = banned.iter().copied().collect();
+        self.state().irqbalance = Some(FakeIrqbalance { process, banned, deaf: false });
+        self
+    }
+
+    /// It does not answer, or does again.
+    pub fn deafen_irqbalance(&self, deaf: bool) {
+        if let Some(irqbalance) = &mut self.state().irqbalance {
+            irqbalance.deaf = deaf;
+        }
     }
 
     /// The `n`-th write from the start of the machine (1 is the first) fails with `errno`.
@@ -291,6 +306,20 @@ impl Port for FakeMachine {
 
     fn set_xps(&self, nic: &str, queue: QueueId, cpus: &CpuSet) -> Result<(), SysError> {
         self.state().write(Write::Xps(nic.to_owned(), queue, cpus.clone()))
+    }
+
+    fn process(&self, pid: u32) -> Option<Process> {
+        let running = self.state().irqbalance.as_ref().map(|it| it.process);
+        running.filter(|process| process.pid == pid)
+    }
+
+    fn irqbalance_bans(&self, pid: u32) -> Result<BTreeSet<u32>, SysError> {
+        self.state().irqbalance(pid).map(|it| it.banned.clone())
+    }
+
+    fn set_irqbalance_bans(&self, pid: u32, irqs: &BTreeSet<u32>) -> Result<(), SysError> {
+        self.state().irqbalance(pid)?.banned.clone_from(irqs);
+        Ok(())
     }
 
     fn boot_id(&self) -> Result<String, SysError> {

@@ -4,15 +4,15 @@
 //! ioctl else, so that callers see one answer. It is `Send` and `Sync` and holds no state but an
 //! open socket. A captured tree has files only; whatever needs a socket is absent there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
 use super::ethnl::{Ethnl, NapiQueue};
 use super::ethtool::{Ethtool, RssConfig};
 use super::root::{self, Root};
-use super::{DeviceId, Port, SysError, irq, queues};
-use crate::model::{CpuSet, Driver, QueueId};
+use super::{DeviceId, Port, SysError, irq, irqbalance, queues};
+use crate::model::{CpuSet, Driver, Process, QueueId};
 
 /// A machine whose kernel is asked.
 #[derive(Debug)]
@@ -182,6 +182,18 @@ impl Port for Machine {
 
     fn set_xps(&self, nic: &str, queue: QueueId, cpus: &CpuSet) -> Result<(), SysError> {
         queues::set_xps(&self.root, nic, queue, cpus)
+    }
+
+    fn process(&self, pid: u32) -> Option<Process> {
+        irqbalance::process(&self.root, pid)
+    }
+
+    fn irqbalance_bans(&self, pid: u32) -> Result<BTreeSet<u32>, SysError> {
+        Ok(irqbalance::ask(pid)?.wait(irqbalance::PATIENCE)?.banned)
+    }
+
+    fn set_irqbalance_bans(&self, pid: u32, irqs: &BTreeSet<u32>) -> Result<(), SysError> {
+        irqbalance::ban(pid, irqs)
     }
 
     fn boot_id(&self) -> Result<String, SysError> {

@@ -9,6 +9,7 @@
 //!  |   |- irq, queues  files of interrupts, queues   irq.rs, queues.rs, over root.rs
 //!  |- FakeMachine  the one of the tests          fake.rs
 //! diag         who listens                    diag.rs
+//! irqbalance   its ban list                   irqbalance.rs
 //! owner        one steer a NIC               owner.rs
 //! caps         rights, given up               caps.rs
 //! peer         who is at the other end        peer.rs, over raw.rs
@@ -24,6 +25,7 @@ pub mod ethtool;
 #[cfg(any(test, feature = "testkit"))]
 pub mod fake;
 pub mod irq;
+pub mod irqbalance;
 mod machine;
 mod netlink;
 pub mod owner;

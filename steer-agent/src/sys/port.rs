@@ -5,10 +5,12 @@
 //! `sys::fake` stands in for hardware in tests. Every write is a single kernel call whose success
 //! is only a claim: the caller reads back. Nothing here journals, retries or undoes.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::SysError;
-use crate::model::{CpuSet, QueueId};
+use crate::model::{CpuSet, Process, QueueId};
 
 /// What tells one NIC from another that takes its name or its index later.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -69,6 +71,16 @@ pub trait Port {
 
     /// Writes them. CPUs that are offline are dropped by the kernel without a word.
     fn set_xps(&self, nic: &str, queue: QueueId, cpus: &CpuSet) -> Result<(), SysError>;
+
+    /// The process of this number, if it runs and is root's.
+    fn process(&self, pid: u32) -> Option<Process>;
+
+    /// The interrupts that irqbalance, process `pid`, leaves alone. It may take its interval to
+    /// answer; it is waited for.
+    fn irqbalance_bans(&self, pid: u32) -> Result<BTreeSet<u32>, SysError>;
+
+    /// Asks it to leave alone `irqs` and no others. Whether it does is to be read back.
+    fn set_irqbalance_bans(&self, pid: u32, irqs: &BTreeSet<u32>) -> Result<(), SysError>;
 
     /// Identity of this boot (`/proc/sys/kernel/random/boot_id`, random(4)).
     fn boot_id(&self) -> Result<String, SysError>;

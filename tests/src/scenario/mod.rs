@@ -4,6 +4,8 @@ mod agree;
 mod align;
 mod demo;
 mod events;
+mod foreign;
+mod irqbalance;
 mod kill9;
 mod migrate;
 mod observers;
@@ -35,7 +37,7 @@ pub struct Scenario {
 }
 
 /// Every scenario. `demo` is among them, so that a test finds it broken before a visitor does.
-pub static TABLE: [Scenario; 14] = [
+pub static TABLE: [Scenario; 16] = [
     Scenario {
         name: "smoke",
         about: "the machine itself: traffic flows, tables and affinities do what they say",
@@ -139,6 +141,22 @@ pub static TABLE: [Scenario; 14] = [
         needs_steer: true,
         machines: &["igb/6.12", "e1000e/6.12"],
         run: refuse::run,
+    },
+    Scenario {
+        name: "irqbalance",
+        about: "irqbalance leaves the NIC's interrupts alone if steer may ask it to, until the end",
+        long: false,
+        needs_steer: true,
+        machines: &["igb/6.12"],
+        run: irqbalance::run,
+    },
+    Scenario {
+        name: "foreign",
+        about: "what somebody else sets is noticed, named, and overwritten only by --force",
+        long: false,
+        needs_steer: true,
+        machines: &["igb/6.12"],
+        run: foreign::run,
     },
     Scenario {
         name: "demo",

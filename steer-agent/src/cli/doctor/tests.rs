@@ -7,7 +7,7 @@
 
 use std::path::PathBuf;
 
-use crate::model::{Fact, Facts, HashFields, Nic, Rss, RssKey, Topology};
+use crate::model::{Fact, Facts, HashFields, Neighbours, Nic, Rss, RssKey, Topology};
 use crate::observe::fixture::Fixture;
 use crate::observe::nic::{read, why_not_steerable};
 use crate::policy::Policy;
@@ -37,8 +37,7 @@ fn facts(flow_entries: u64) -> Facts {
         netlink_rss_get: Fact::Yes,
         netlink_rss_set: Fact::Yes,
         netlink_queues: Fact::Yes,
-        irqbalance_pid: None,
-        tuned_pid: None,
+        neighbours: Neighbours::default(),
         rps_sock_flow_entries: Some(flow_entries),
     }
 }

@@ -1,7 +1,7 @@
 //! What is said, in words.
 
 use super::*;
-use crate::model::{Nic, Queue, Rss};
+use crate::model::{Neighbours, Nic, Process, Queue, Rss};
 use crate::policy::Policy;
 
 fn facts() -> Facts {
@@ -14,8 +14,7 @@ fn facts() -> Facts {
         netlink_rss_get: Fact::Yes,
         netlink_rss_set: Fact::No("the kernel is older than the call".to_owned()),
         netlink_queues: Fact::Yes,
-        irqbalance_pid: None,
-        tuned_pid: None,
+        neighbours: Neighbours::default(),
         rps_sock_flow_entries: Some(0),
     }
 }
@@ -35,7 +34,7 @@ fn a_healthy_host_has_no_warning() {
 fn a_host_without_btf_fails_with_the_reason() {
     let mut facts = facts();
     facts.btf = Fact::No("there is no /sys/kernel/btf/vmlinux".to_owned());
-    facts.irqbalance_pid = Some(7);
+    facts.neighbours.irqbalance = Some(Process { pid: 7, started: 1 });
     let text = text(&host(&facts, &Topology::regular(1, 4, 1)));
     assert!(text.contains("FAIL  kernel type information (BTF): no, there is no /sys"), "{text}");
     assert!(text.contains("WARN  irqbalance runs (process 7)"), "{text}");

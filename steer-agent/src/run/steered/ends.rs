@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 
 use super::Steered;
-use crate::apply::{self, Journal, Restoration, Trust};
+use crate::apply::{self, Ban, Journal, JournalError, Lifted, Restoration, Trust};
 use crate::model::Nic;
 use crate::plan::Experience;
 use crate::report::{NicState, Tally};
@@ -32,12 +32,18 @@ impl Steered {
             None => Journal::new(state_dir, name, device.clone(), boot_id.clone()),
             Some(journal) if dry_run => journal,
             Some(old) if old.record().boot_id != boot_id || old.record().device != device => {
+                // The NIC is another, but irqbalance may still be the one that was asked.
+                let ban = old.record().ban.clone().filter(|_| old.record().boot_id == boot_id);
                 let aside = old.set_aside()?;
                 say(&format!(
                     "{name}: an old journal of another boot or device was moved to {}",
                     aside.display()
                 ));
-                Journal::new(state_dir, name, device, boot_id)
+                let mut journal = Journal::new(state_dir, name, device, boot_id);
+                if ban.is_some() {
+                    journal.note_ban(ban)?;
+                }
+                journal
             }
             Some(journal) => {
                 say(&format!(
@@ -83,11 +89,26 @@ impl Steered {
         })
     }
 
+    /// Notes in the journal what irqbalance is about to be asked for this NIC.
+    pub fn note_ban(&mut self, ban: Ban) -> Result<(), JournalError> {
+        let ban = ban.after(self.journal.record().ban.as_ref());
+        self.journal.note_ban(Some(ban))
+    }
+
+    /// Takes back what irqbalance was asked for this NIC, which is gone.
+    pub fn lift_ban(&mut self, port: &dyn Port, say: &dyn Fn(&str)) {
+        match apply::lift(&mut self.journal, port) {
+            Ok(None | Some(Lifted::Off(_) | Lifted::Gone)) => {}
+            Ok(Some(Lifted::Failed(why))) => say(&format!("{}: {}", self.name, still_banned(&why))),
+            Err(error) => say(&format!("{}: {error}", self.name)),
+        }
+    }
+
     /// Ends it: puts everything back if `restore`. False where something could not be put back.
     #[must_use]
     pub fn finish(self, port: &dyn Port, restore: bool, say: &dyn Fn(&str)) -> bool {
         let name = self.name;
-        if self.dry_run || self.journal.record().entries.is_empty() {
+        if self.dry_run || self.journal.record().is_empty() {
             say(&format!("{name}: nothing was changed"));
             return true;
         }
@@ -119,7 +140,15 @@ pub fn complaints(outcome: &Restoration) -> Vec<String> {
         .iter()
         .map(|contest| format!("{contest}; left as it is, `steer restore --force` overrides"));
     let failed = outcome.failed.iter().map(|failure| format!("not restored: {failure}"));
-    foreign.chain(failed).collect()
+    let banned = match &outcome.ban {
+        Some(Lifted::Failed(why)) => Some(still_banned(why)),
+        _ => None,
+    };
+    foreign.chain(failed).chain(banned).collect()
+}
+
+fn still_banned(why: &str) -> String {
+    format!("irqbalance still leaves the IRQs alone: {why}; `steer restore` tries again")
 }
 
 fn own(nic: &Nic) -> anyhow::Result<Owner> {

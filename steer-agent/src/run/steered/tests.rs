@@ -1,7 +1,7 @@
 //! What becomes of a NIC, over the fake machine.
 
 use super::*;
-use crate::model::{CpuId, CpuSet, Mapping, Queue, QueueId, QueueWorld, Rss, Topology};
+use crate::model::{CpuId, CpuSet, Mapping, Neighbours, Queue, QueueId, QueueWorld, Rss, Topology};
 use crate::sys::fake::{FakeMachine, FakeNic, Write};
 
 const QUEUES: u32 = 4;
@@ -70,7 +70,7 @@ fn window(machine: &FakeMachine, policy: &Policy) -> (Vec<Write>, NicState, Opti
     let nic = world(machine);
     let mut steered = Steered::begin(&nic.nic, machine, dir.path(), false, &|_| {}).expect("begun");
     let topology = Topology::regular(1, 8, 1);
-    let hand = Hand { port: machine, policy, say: &|_| {} };
+    let hand = Hand { port: machine, policy, neighbours: &Neighbours::default(), say: &|_| {} };
     let _ = steered.tick(&nic, &Host::alone(&topology, None), &hand);
     let (state, reason) = steered.state();
     (machine.log(), state, reason.map(str::to_owned))
@@ -122,7 +122,12 @@ fn a_plan_that_writes_the_table_all_the_same_is_refused() {
     let plan = plan::plan(&nic, &host, &permitted, &Experience::default());
     let mut steered =
         Steered::begin(&nic.nic, &machine, dir.path(), false, &|_| {}).expect("begun");
-    let hand = Hand { port: &machine, policy: &Policy::default(), say: &|_| {} };
+    let hand = Hand {
+        port: &machine,
+        policy: &Policy::default(),
+        neighbours: &Neighbours::default(),
+        say: &|_| {},
+    };
     steered.correct(&nic, &host, &plan, &hand);
     assert_eq!((machine.attempts(), steered.state().0), (0, NicState::Observing));
 }

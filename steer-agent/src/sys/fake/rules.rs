@@ -3,12 +3,12 @@
 //! A rule stands here only because a kernel or a driver has it, and names where. Faults are counted
 //! by writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rustix::io::Errno;
 
 use super::{FakeIrq, FakeNic, Write};
-use crate::model::CpuSet;
+use crate::model::{CpuSet, Process};
 use crate::sys::SysError;
 
 /// What shall go wrong.
@@ -24,12 +24,21 @@ pub(super) enum Fault {
     Foreign(u64, Write),
 }
 
+/// An irqbalance.
+#[derive(Debug)]
+pub(super) struct FakeIrqbalance {
+    pub(super) process: Process,
+    pub(super) banned: BTreeSet<u32>,
+    pub(super) deaf: bool,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) online: CpuSet,
     pub(super) boot_id: String,
     pub(super) nics: BTreeMap<String, FakeNic>,
     pub(super) irqs: BTreeMap<u32, FakeIrq>,
+    pub(super) irqbalance: Option<FakeIrqbalance>,
     pub(super) faults: Vec<Fault>,
     pub(super) attempts: u64,
     pub(super) log: Vec<Write>,
@@ -47,6 +56,13 @@ impl State {
     pub(super) fn irq(&self, irq: u32) -> Result<&FakeIrq, SysError> {
         let missing = || SysError::new("read", affinity_path(irq), Errno::NOENT);
         self.irqs.get(&irq).ok_or_else(missing)
+    }
+
+    pub(super) fn irqbalance(&mut self, pid: u32) -> Result<&mut FakeIrqbalance, SysError> {
+        let fail = |errno| SysError::new("read answer", format!("irqbalance{pid}.sock"), errno);
+        let running = self.irqbalance.as_mut().filter(|it| it.process.pid == pid);
+        let irqbalance = running.ok_or_else(|| fail(Errno::CONNREFUSED))?;
+        if irqbalance.deaf { Err(fail(Errno::TIMEDOUT)) } else { Ok(irqbalance) }
     }
 
     pub(super) fn vanish(&mut self, nic: &str) {
