@@ -40,7 +40,7 @@ pub(super) fn reasons(
     {
         reasons.push(format!(
             "consumers change CPU too often to be followed ({:.0} % of a flow's consumption is where most \
-             of it is): planned by caches, not by cores; pinned workers would help",
+             of it is): planned by load alone; pinned workers would help",
             residency * 100.0
         ));
     }

@@ -14,7 +14,7 @@
 //!    guarantees. What it finds is kept if it saves a share of the present cost that is worth the
 //!    writes, or cures an overload.
 //! 3. [`experience`] is what earlier periods taught: traffic is smoothed, moves cost more where promises
-//!    did not come true or a bucket has just moved, and where consumers roam only caches count.
+//!    did not come true or a bucket has just moved, and where consumers roam only load counts.
 //! 4. XPS follows: the TX queue with a queue's number is given the queue's CPU.
 //! 5. [`explain`] says what was left undone, and why.
 //!

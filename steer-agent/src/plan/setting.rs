@@ -53,14 +53,14 @@ impl Setting<'_> {
         }
     }
 
-    /// What counts as near: as the policy says, but no finer than caches while consumers roam.
-    pub(super) fn placement(&self) -> Placement {
-        match self.policy.placement {
-            Placement::SameCore | Placement::SmtSibling if self.experience.is_braking() => {
-                Placement::SameLlc
-            }
-            placement => placement,
+    /// Cost of a consumption over `distance`. While consumers roam nothing is near or far: where they
+    /// are now they are not in a moment, and only load counts. By caches instead of cores would still
+    /// move for ever under a scheduler that has more threads than CPUs.
+    fn weight(&self, distance: Distance) -> f64 {
+        if self.experience.is_braking() {
+            return 0.0;
         }
+        weight(self.policy.placement, distance)
     }
 
     /// CPUs that interrupts may be given to.
@@ -78,6 +78,11 @@ impl Setting<'_> {
     /// Whether steer can and may move the interrupt of `queue`.
     pub(super) fn is_movable(&self, queue: &Queue) -> bool {
         self.policy.move_irqs && queue.is_movable()
+    }
+
+    /// Whether the interrupt of `queue` stays where it is in this plan.
+    fn stays(&self, queue: &Queue) -> bool {
+        !self.is_movable(queue) || self.experience.queue_rests(queue.id)
     }
 
     pub(super) fn indices(&self) -> Indices {
@@ -131,7 +136,7 @@ impl Setting<'_> {
                 .map(|queue| position.get(queue).copied().unwrap_or(NONE))
                 .collect(),
             affinity: queues.iter().map(|queue| indices.of(queue.napi_cpu())).collect(),
-            fixed: self.world.nic.queues.iter().map(|queue| !self.is_movable(queue)).collect(),
+            fixed: self.world.nic.queues.iter().map(|queue| self.stays(queue)).collect(),
             distance: self.distances(indices)?,
             consumed,
             load,
@@ -164,7 +169,7 @@ impl Setting<'_> {
                     _ if from == to => Distance::SameCore,
                     _ => Distance::Remote,
                 };
-                cells.push(weight(self.placement(), distance));
+                cells.push(self.weight(distance));
             }
         }
         Distances::new(count, cells)
@@ -216,12 +221,12 @@ impl Setting<'_> {
             let cost = |at: CpuId| -> f64 {
                 let row = self.demand.get(bucket).into_iter().flatten();
                 row.map(|(cpu, rate)| {
-                    rate * weight(self.policy.placement, self.host.topology.distance(at, *cpu))
+                    rate * self.weight(self.host.topology.distance(at, *cpu))
                 })
                 .sum()
             };
             let saved_per_s = from.map_or(0.0, |from| cost(from) - cost(to));
-            forecast.push(Forecast { bucket, from, to, saved_per_s });
+            forecast.push(Forecast { bucket, from, to, by_table: old != new, saved_per_s });
         }
         forecast
     }

@@ -168,7 +168,7 @@ pub struct PlannerReport {
     /// Share of a flow's consumption on the CPU that consumes most of it, smoothed; null without
     /// consumption.
     pub residency: Option<f64>,
-    /// Consumers change CPU too fast to be followed: planned by caches only.
+    /// Consumers change CPU too fast to be followed: planned by load alone.
     pub braking: bool,
     /// What was written since the daemon began.
     #[serde(flatten)]

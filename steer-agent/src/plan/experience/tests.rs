@@ -21,7 +21,7 @@ fn observe(experience: &mut Experience, world: &NicWorld) {
 /// Bucket 0 goes from queue 0 on CPU 0 to queue 1 on CPU 1, to save `saved_per_s`.
 fn plan(saved_per_s: f64) -> Plan {
     Plan {
-        forecast: vec![Forecast { bucket: 0, from: Some(0), to: 1, saved_per_s }],
+        forecast: vec![Forecast { bucket: 0, from: Some(0), to: 1, by_table: true, saved_per_s }],
         ..Plan::default()
     }
 }
@@ -98,7 +98,7 @@ fn a_bucket_that_moved_costs_more_until_it_rests() {
     // Moved again and taken back: it rests, and the broken promise is not held against it.
     experience.applied(&plan(100.0));
     experience.taken_back();
-    assert_eq!((experience.frozen(), experience.move_factors()[0]), (1, 1000.0));
+    assert_eq!((experience.frozen(), experience.move_factors()[0]), (1, 20.0));
     observe(&mut experience, &world(&[&[(0, 100.0)], &[(0, 100.0)]]));
     near(experience.trust(), 1.0);
 }
