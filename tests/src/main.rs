@@ -37,6 +37,9 @@ enum Role {
         /// CPUs of the workers, one worker each.
         #[arg(long, value_delimiter = ',', required = true)]
         workers: Vec<usize>,
+        /// Do not pin the workers.
+        #[arg(long)]
+        roam: bool,
         /// How a connection finds its worker.
         #[arg(long, value_enum, default_value_t = server::Assign::Handover)]
         assign: server::Assign,
@@ -75,8 +78,8 @@ enum Role {
 fn main() -> Result<()> {
     match Arguments::parse().role {
         Role::Init { nic, scenario } => init::init(&nic, &scenario),
-        Role::Serve { listen, workers, assign, udp, control } => {
-            server::Server { listen, workers, assign, proto: Proto::new(udp) }.run(&control)
+        Role::Serve { listen, workers, roam, assign, udp, control } => {
+            server::Server { listen, workers, roam, assign, proto: Proto::new(udp) }.run(&control)
         }
         Role::Load { target, flows, rate, skew, udp, control } => {
             let proto = Proto::new(udp);

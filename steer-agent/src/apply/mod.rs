@@ -9,6 +9,7 @@
 //! Whether it helped is not decided here: see [`verify`].
 
 pub mod journal;
+mod release;
 mod restore;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use crate::plan::{Change, Step, Target, Value};
 use crate::sys::{Port, SysError};
 
 pub use journal::{Journal, JournalError};
+pub use release::{ReleaseError, Released, release};
 pub use restore::{Restoration, RestoreError, Trust, restore};
 
 /// What became of a plan.

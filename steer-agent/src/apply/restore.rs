@@ -115,18 +115,20 @@ impl From<JournalError> for RestoreError {
 
 /// Puts back what `journal` holds. What is back is forgotten there; what is not stays noted, so that
 /// another try finds it.
+///
+/// `nic` is what the device is called now, which may not be the name in the journal.
 pub fn restore(
     mut journal: Journal,
+    nic: &str,
     port: &dyn Port,
     trust: Trust,
 ) -> Result<Restoration, RestoreError> {
     let mut outcome = Restoration::default();
-    if let Some(why) = stale(&journal, port)? {
+    if let Some(why) = stale(&journal, nic, port)? {
         let aside = journal.set_aside()?;
         outcome.stale = Some((why, aside));
         return Ok(outcome);
     }
-    let nic = journal.record().nic.clone();
     // The table first: it has the traffic, and it must not point at queues on their way home.
     let mut entries = journal.record().entries.clone();
     entries.sort_by(|a, b| a.target.cmp(&b.target));
@@ -147,7 +149,7 @@ pub fn restore(
             });
             continue;
         }
-        match read(&nic, target, port) {
+        match read(nic, target, port) {
             Err(failure) => outcome.failed.push(failure),
             Ok(found) if found == entry.original => outcome.already.push(target.clone()),
             Ok(found) if trust == Trust::OwnOnly && !entry.ours.contains(&found) => {
@@ -157,7 +159,7 @@ pub fn restore(
             Ok(found) => {
                 let undo =
                     Change { target: target.clone(), from: found, to: entry.original.clone() };
-                match put_back(&nic, &undo, port) {
+                match put_back(nic, &undo, port) {
                     Ok(()) => outcome.restored.push(target.clone()),
                     Err(failure) => outcome.failed.push(failure),
                 }
@@ -170,7 +172,7 @@ pub fn restore(
 }
 
 /// Why this journal no longer speaks of what is there, if so.
-fn stale(journal: &Journal, port: &dyn Port) -> Result<Option<String>, RestoreError> {
+fn stale(journal: &Journal, nic: &str, port: &dyn Port) -> Result<Option<String>, RestoreError> {
     let record = journal.record();
     let boot_id = port.boot_id().map_err(RestoreError::Device)?;
     if boot_id != record.boot_id {
@@ -178,13 +180,13 @@ fn stale(journal: &Journal, port: &dyn Port) -> Result<Option<String>, RestoreEr
             "it is of an earlier boot, and a boot sets NICs and interrupts anew".to_owned(),
         ));
     }
-    let device = port.identity(&record.nic).map_err(RestoreError::Device)?;
+    let device = port.identity(nic).map_err(RestoreError::Device)?;
     if device == record.device {
         return Ok(None);
     }
     Ok(Some(format!(
         "{} is another device now, or its driver was loaded anew: it was {}, it is {}",
-        record.nic,
+        nic,
         describe(&record.device),
         describe(&device)
     )))
@@ -213,6 +215,6 @@ fn put_back(nic: &str, undo: &Change, port: &dyn Port) -> Result<(), Failure> {
 
 /// Whether `table` is what the kernel writes for "default"
 /// (`ethtool_rxfh_indir_default`, include/linux/ethtool.h).
-fn is_default(table: &[QueueId], rings: u32) -> bool {
+pub(super) fn is_default(table: &[QueueId], rings: u32) -> bool {
     rings > 0 && table.iter().zip((0..rings).cycle()).all(|(queue, default)| *queue == default)
 }

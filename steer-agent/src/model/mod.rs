@@ -4,6 +4,7 @@
 //! therefore be decided again from a recording. `cargo xtask check` holds the module to that.
 
 mod cpuset;
+mod event;
 mod facts;
 mod hash;
 mod mapping;
@@ -16,12 +17,13 @@ mod topology;
 mod world;
 
 pub use cpuset::{CpuSet, ParseCpuSetError};
+pub use event::{Event, events};
 pub use facts::{Fact, Facts};
 pub use hash::{KeyVariant, calibrate, flow_hash};
 pub use mapping::{Mapping, MappingVerdict, bucket_of};
 pub use matrix::Matrix;
 pub use nic::{Channels, Coalesced, DropCounters, HashFields, IrqSource, Nic, Queue, Rss, RssKey};
-pub use sample::{Flow, FlowAddr, NicCounters, NicSample, Sample};
+pub use sample::{Flow, FlowAddr, NicCounters, NicSample, Sample, TcpSegments};
 pub use topology::{CpuInfo, Distance, Topology};
 pub use world::{Alignment, FlowWorld, Mismatch, NicWorld, QueueWorld, World};
 

@@ -42,6 +42,8 @@ pub struct Server {
     pub listen: Vec<SocketAddr>,
     /// CPU of each worker.
     pub workers: Vec<usize>,
+    /// The scheduler decides where the workers run, and not `workers`.
+    pub roam: bool,
     /// How a connection finds its worker.
     pub assign: Assign,
     /// Transport.
@@ -95,6 +97,8 @@ enum Socket {
 struct Worker {
     /// The CPU it is pinned to.
     cpu: AtomicUsize,
+    /// It is not pinned.
+    roam: bool,
     /// Its thread, once it runs.
     thread: OnceLock<Pid>,
     epoll: OwnedFd,
@@ -109,7 +113,7 @@ impl Server {
         let workers: Vec<Arc<Worker>> = self
             .workers
             .iter()
-            .map(|&cpu| Worker::new(cpu).map(Arc::new))
+            .map(|&cpu| Worker::new(cpu, self.roam).map(Arc::new))
             .collect::<Result<_>>()?;
         match (self.proto, self.assign) {
             (Proto::Udp, _) => self.bind_datagrams(&workers)?,
@@ -208,8 +212,9 @@ fn sum(workers: &[Arc<Worker>]) -> Stats {
 }
 
 impl Worker {
-    fn new(cpu: usize) -> Result<Self> {
+    fn new(cpu: usize, roam: bool) -> Result<Self> {
         Ok(Self {
+            roam,
             cpu: AtomicUsize::new(cpu),
             thread: OnceLock::new(),
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
@@ -251,7 +256,9 @@ impl Worker {
 
     fn serve(&self) -> Result<()> {
         let thread = gettid();
-        Self::pin(thread, self.cpu.load(Ordering::Relaxed))?;
+        if !self.roam {
+            Self::pin(thread, self.cpu.load(Ordering::Relaxed))?;
+        }
         // Only now, so that nobody moves a worker that then goes back.
         let _ = self.thread.set(thread);
         let mut events = Vec::with_capacity(64);

@@ -34,6 +34,8 @@ pub struct Spec {
     pub addresses: Vec<String>,
     /// CPUs of the workers; every CPU of the machine if empty.
     pub workers: Vec<usize>,
+    /// Leave it to the scheduler where the workers run.
+    pub roam: bool,
     /// How a connection finds its worker.
     pub assign: Assign,
     /// UDP instead of TCP.
@@ -49,6 +51,7 @@ impl Default for Spec {
             skew: 0.0,
             addresses: vec!["10.9.0.1".to_owned()],
             workers: Vec::new(),
+            roam: false,
             assign: Assign::Handover,
             udp: false,
         }
@@ -102,6 +105,9 @@ impl Load {
             Assign::Handover => "handover",
             Assign::Reuseport => "reuseport",
         });
+        if spec.roam {
+            serve.arg("--roam");
+        }
         serve.arg("--control").arg(&server_control);
         let mut load = Command::new("ip");
         load.args(["netns", "exec", PEER]).arg(&guest.program).arg("load");

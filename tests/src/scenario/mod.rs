@@ -3,11 +3,13 @@
 mod agree;
 mod align;
 mod demo;
+mod events;
 mod kill9;
 mod migrate;
 mod observers;
 mod once;
 mod refuse;
+mod roam;
 mod smoke;
 mod unverified;
 
@@ -23,6 +25,8 @@ pub struct Scenario {
     pub name: &'static str,
     /// What it shows, in a sentence.
     pub about: &'static str,
+    /// Whether it takes so long that it runs only when it is named or all are asked for.
+    pub long: bool,
     /// Whether it drives the `steer` program.
     pub needs_steer: bool,
     /// The machines that it is meant for, as `NIC/KERNEL`.
@@ -31,10 +35,11 @@ pub struct Scenario {
 }
 
 /// Every scenario. `demo` is among them, so that a test finds it broken before a visitor does.
-pub static TABLE: [Scenario; 10] = [
+pub static TABLE: [Scenario; 14] = [
     Scenario {
         name: "smoke",
         about: "the machine itself: traffic flows, tables and affinities do what they say",
+        long: false,
         needs_steer: false,
         machines: &["igb/6.1", "igb/6.12", "virtio/6.12", "vmxnet3/6.12", "e1000e/6.12"],
         run: smoke::run,
@@ -42,6 +47,7 @@ pub static TABLE: [Scenario; 10] = [
     Scenario {
         name: "align",
         about: "a mismatched load is aligned, no request is lost, everything comes back",
+        long: false,
         needs_steer: true,
         machines: &["igb/6.1", "igb/6.12", "virtio/6.1", "virtio/6.12"],
         run: align::run,
@@ -49,6 +55,7 @@ pub static TABLE: [Scenario; 10] = [
     Scenario {
         name: "once",
         about: "doctor and plan write nothing; apply corrects once, and restore undoes it",
+        long: false,
         needs_steer: true,
         machines: &["igb/6.12"],
         run: once::run,
@@ -56,6 +63,7 @@ pub static TABLE: [Scenario; 10] = [
     Scenario {
         name: "kill9",
         about: "a daemon killed in the middle of its work leaves nothing that restore cannot undo",
+        long: false,
         needs_steer: true,
         machines: &["igb/6.12"],
         run: kill9::run,
@@ -63,13 +71,47 @@ pub static TABLE: [Scenario; 10] = [
     Scenario {
         name: "migrate",
         about: "a worker that changes CPU is followed within four periods, by few writes",
+        long: false,
         needs_steer: true,
         machines: &["igb/6.12"],
         run: migrate::run,
     },
     Scenario {
+        name: "events",
+        about: "links, MTU, rings, CPUs and names change under a running daemon, which goes on",
+        long: false,
+        needs_steer: true,
+        machines: &["igb/6.12"],
+        run: events::run,
+    },
+    Scenario {
+        name: "anew",
+        about: "queues become more, the device goes and comes back: the daemon begins anew",
+        long: false,
+        needs_steer: true,
+        machines: &["igb/6.12"],
+        run: events::anew,
+    },
+    Scenario {
+        name: "roam",
+        about: "workers that nobody pinned are not chased: moves fall towards zero within a minute",
+        long: false,
+        needs_steer: true,
+        machines: &["igb/6.12"],
+        run: roam::short,
+    },
+    Scenario {
+        name: "roam-long",
+        about: "the same over ten minutes",
+        long: true,
+        needs_steer: true,
+        machines: &["igb/6.12"],
+        run: roam::long,
+    },
+    Scenario {
         name: "agree",
         about: "steer's alignment and an independent count are within three points",
+        long: false,
         needs_steer: true,
         machines: &["igb/6.12", "virtio/6.12"],
         run: agree::run,
@@ -77,6 +119,7 @@ pub static TABLE: [Scenario; 10] = [
     Scenario {
         name: "observers",
         about: "both observers name the same queue and softirq CPU for IPv4, IPv6 and VLAN flows",
+        long: false,
         needs_steer: true,
         machines: &["igb/6.12"],
         run: observers::run,
@@ -84,6 +127,7 @@ pub static TABLE: [Scenario; 10] = [
     Scenario {
         name: "unverified",
         about: "a NIC that takes a table and does not follow it is found out and left alone",
+        long: false,
         needs_steer: true,
         machines: &["vmxnet3/6.12"],
         run: unverified::run,
@@ -91,6 +135,7 @@ pub static TABLE: [Scenario; 10] = [
     Scenario {
         name: "refuse",
         about: "what steer cannot do it declines: a sentence, the right exit code, nothing changed",
+        long: false,
         needs_steer: true,
         machines: &["igb/6.12", "e1000e/6.12"],
         run: refuse::run,
@@ -98,6 +143,7 @@ pub static TABLE: [Scenario; 10] = [
     Scenario {
         name: "demo",
         about: "steer shown to somebody who has never seen it",
+        long: false,
         needs_steer: true,
         machines: &["igb/6.12"],
         run: demo::run,
@@ -115,7 +161,8 @@ pub fn run(guest: &Guest, name: &str) -> Result<()> {
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let needs = if self.needs_steer { "steer" } else { "-" };
-        write!(f, "{}\t{needs}\t{}\t{}", self.name, self.machines.join(" "), self.about)
+        let long = if self.long { "long" } else { "-" };
+        write!(f, "{}\t{needs}\t{long}\t{}\t{}", self.name, self.machines.join(" "), self.about)
     }
 }
 
@@ -130,7 +177,7 @@ mod tests {
         let names: BTreeSet<&str> = TABLE.iter().map(|scenario| scenario.name).collect();
         assert_eq!(names.len(), TABLE.len());
         for scenario in &TABLE {
-            assert_eq!(scenario.to_string().split('\t').count(), 4, "{}", scenario.name);
+            assert_eq!(scenario.to_string().split('\t').count(), 5, "{}", scenario.name);
             assert!(!scenario.machines.is_empty(), "{}", scenario.name);
         }
     }
