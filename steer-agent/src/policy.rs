@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::CpuSet;
+use crate::model::{CpuSet, Driver, Nic, Refusal};
 
 /// Thresholds and limits of the planner.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub struct Policy {
     pub moves_divisor: usize,
     /// Most interrupts moved in a period after the first plan.
     pub most_irq_moves: usize,
+    /// Write the table even where the driver takes the link down for it, or is not known well enough
+    /// to exclude that.
+    pub allow_link_reset: bool,
 }
 
 /// Where interrupts are to be, relative to consumers.
@@ -69,6 +72,7 @@ impl Default for Policy {
             least_samples: 100,
             moves_divisor: 32,
             most_irq_moves: 4,
+            allow_link_reset: false,
         }
     }
 }
@@ -78,5 +82,14 @@ impl Policy {
     #[must_use]
     pub fn most_bucket_moves(&self, buckets: usize) -> usize {
         (buckets / self.moves_divisor.max(1)).max(4)
+    }
+
+    /// Why the table of `nic` is not to be written, if so. A NIC without a driver is a simulated one:
+    /// virtual interfaces are never steered.
+    #[must_use]
+    pub fn table_refusal(&self, nic: &Nic) -> Option<Refusal> {
+        let driver = nic.driver.as_deref()?;
+        let refusal = Driver::of(driver).automatic(driver).err()?;
+        (!self.allow_link_reset || !refusal.can_be_lifted()).then_some(refusal)
     }
 }

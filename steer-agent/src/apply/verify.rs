@@ -2,7 +2,7 @@
 //!
 //! Pure: a promise made when the plan was applied, and the worlds that followed.
 
-use crate::model::{CpuId, MappingVerdict, NicWorld, QueueId, TcpSegments};
+use crate::model::{CpuId, Driver, MappingVerdict, NicWorld, QueueId, TableWrite, TcpSegments};
 use crate::plan::{Change, Host, Target, Value};
 
 /// Consumption below this in a window is too little to judge a share by.
@@ -28,6 +28,8 @@ pub struct Promise {
     pub share_before: Option<f64>,
     /// Share that the plan expected.
     pub share_planned: Option<f64>,
+    /// How often the carrier had changed; `None` also where the write itself takes the link down, as was
+    /// permitted: taking it back would do so again.
     carrier_changes: Option<u64>,
     lost: Option<u64>,
     tcp: Option<TcpSegments>,
@@ -58,11 +60,14 @@ impl Promise {
         host: &Host<'_>,
         share_planned: Option<f64>,
     ) -> Self {
+        let wrote_table = changes.iter().any(|change| change.target == Target::Table);
+        let driver = Driver::of(before.nic.driver.as_deref().unwrap_or_default());
+        let resets_link = wrote_table && driver.write == TableWrite::LinkReset;
         Self {
             changes,
             share_before: before.alignment.share,
             share_planned,
-            carrier_changes: before.nic.carrier_changes,
+            carrier_changes: before.nic.carrier_changes.filter(|_| !resets_link),
             lost: lost(before),
             tcp: host.tcp,
             busiest: host.busiest().map(|(_, share)| share),
@@ -230,6 +235,33 @@ mod tests {
                 Verdict::TakeBack(reason) => assert!(reason.contains(why), "{reason}"),
                 other => panic!("{why}: {other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_link_that_was_let_go_down_is_no_harm() {
+        let topology = Topology::default();
+        let host = Host::alone(&topology, None);
+        let table = Change {
+            target: Target::Table,
+            from: Value::Table(vec![0]),
+            to: Value::Table(vec![1]),
+        };
+        for (driver, taken_back) in [("bnxt_en", false), ("igb", true), ("nobody", true)] {
+            let with_driver = |mut world: NicWorld| {
+                world.nic.driver = Some(driver.to_owned());
+                world
+            };
+            let before = with_driver(world(0.25, 0));
+            let promise = Promise::new(vec![table.clone()], &before, &host, Some(1.0));
+            let mut flapped = with_driver(world(0.97, 0));
+            flapped.nic.carrier_changes = Some(4);
+            let verdict = promise.judge(&flapped, &host);
+            assert_eq!(
+                matches!(verdict, Verdict::TakeBack(_)),
+                taken_back,
+                "{driver}: {verdict:?}"
+            );
         }
     }
 

@@ -14,7 +14,12 @@ use crate::sys::Machine;
 pub(super) fn apply(args: &ApplyArgs, settings: &Settings) -> anyhow::Result<Exit> {
     let policy = args.planning.over(&settings.policy);
     let machine = Machine::open()?;
-    let nics = for_writing(&machine, &args.interfaces)?;
+    let nics = for_writing(&machine, &args.interfaces, &policy)?;
+    for nic in &nics {
+        if let Some(refusal) = policy.table_refusal(nic) {
+            note(&format!("{}: {refusal}", nic.name));
+        }
+    }
     rights::to_write(&machine, args.planning.observer.resolve())?;
     let say = |line: &str| {
         if let Err(error) = print_line(line) {

@@ -1,15 +1,15 @@
 //! `steer doctor`: what this host and its NICs can do, what is missing and what fights.
 
-use super::Exit;
 use super::args::DoctorArgs;
 use super::output::{print, print_json};
 use super::select::{Selected, all, for_reading};
+use super::{Exit, Settings};
 use crate::model::Nic;
 use crate::observe::{Observer, Watch, host, probe};
 use crate::report::doctor::{self, Finding, Level};
 use crate::sys::Machine;
 
-pub(super) fn doctor(args: &DoctorArgs) -> anyhow::Result<Exit> {
+pub(super) fn doctor(args: &DoctorArgs, settings: &Settings) -> anyhow::Result<Exit> {
     let machine = Machine::open()?;
     let facts = probe::facts(&machine);
     let topology = host::topology(machine.root())?;
@@ -44,7 +44,8 @@ pub(super) fn doctor(args: &DoctorArgs) -> anyhow::Result<Exit> {
         });
     }
     for Selected { nic, why_not } in &selected {
-        findings.extend(doctor::nic(nic, why_not.as_deref(), &facts, &topology));
+        let of_nic = doctor::nic(nic, why_not.as_deref(), &facts, &topology, &settings.policy);
+        findings.extend(of_nic);
     }
     if args.json {
         print_json(&findings)?;
@@ -87,3 +88,6 @@ fn programs(machine: &Machine, nics: &[Nic]) -> Vec<Finding> {
         )],
     }
 }
+
+#[cfg(test)]
+mod tests;

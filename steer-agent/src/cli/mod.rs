@@ -12,6 +12,7 @@ mod rights;
 mod run;
 mod select;
 mod settings;
+mod simulate;
 mod status;
 
 use args::{Args, Command};
@@ -22,12 +23,13 @@ pub use settings::Settings;
 pub fn execute(args: &Args) -> anyhow::Result<Exit> {
     let settings = Settings::resolve(&args.common)?;
     match &args.command {
-        Command::Doctor(args) => doctor::doctor(args),
+        Command::Doctor(args) => doctor::doctor(args, &settings),
         Command::Status(args) => status::status(args, &settings),
         Command::Plan(args) => plan::plan(args, &settings),
         Command::Apply(args) => apply::apply(args, &settings),
         Command::Run(args) => run::run(args, &settings),
         Command::Release(args) => release::release(args, &settings),
         Command::Restore(args) => restore::restore(args, &settings),
+        Command::Simulate(args) => simulate::simulate(args, &settings),
     }
 }

@@ -16,7 +16,8 @@ const GROUPS: &str = "/etc/group";
 
 pub(super) fn run(args: &RunArgs, settings: &Settings) -> anyhow::Result<Exit> {
     let machine = Machine::open()?;
-    let nics = for_writing(&machine, &args.interfaces)?;
+    let policy = args.planning.over(&settings.policy);
+    let nics = for_writing(&machine, &args.interfaces, &policy)?;
     rights::to_write(&machine, args.planning.observer.resolve())?;
     let group = settings.group.as_deref().map(|name| peer::group_id(Path::new(GROUPS), name));
     let group = group.transpose().context("`run.group` in the configuration")?;
@@ -35,12 +36,17 @@ pub(super) fn run(args: &RunArgs, settings: &Settings) -> anyhow::Result<Exit> {
             names.join(", ")
         )
     })?;
+    for nic in &nics {
+        if let Some(refusal) = policy.table_refusal(nic) {
+            print_line(&format!("{}: {refusal}", nic.name))?;
+        }
+    }
     let options = Options {
         nics,
         period,
         restore_on_exit: on_exit == OnExit::Restore,
         observer: args.planning.observer.resolve(),
-        policy: args.planning.over(&settings.policy),
+        policy,
         state_dir: settings.state_dir.clone(),
         runtime_dir: settings.runtime_dir.clone(),
         group,

@@ -2,8 +2,9 @@
 
 use anyhow::{Context as _, bail};
 
-use crate::model::Nic;
+use crate::model::{Nic, Queue};
 use crate::observe::nic;
+use crate::policy::Policy;
 use crate::sys::Machine;
 
 /// A NIC that was named or found, with the reason why it cannot be steered, if so.
@@ -20,8 +21,12 @@ pub(super) fn for_reading(machine: &Machine, names: &[String]) -> anyhow::Result
     Ok(all(machine)?.into_iter().filter(|selected| selected.why_not.is_none()).collect())
 }
 
-/// For commands that write: only what was named, and only what can be steered.
-pub(super) fn for_writing(machine: &Machine, names: &[String]) -> anyhow::Result<Vec<Nic>> {
+/// For commands that write: only what was named, and only what can be steered under `policy`.
+pub(super) fn for_writing(
+    machine: &Machine,
+    names: &[String],
+    policy: &Policy,
+) -> anyhow::Result<Vec<Nic>> {
     if names.is_empty() {
         bail!("name the interface that may be written to; {}", steerable(machine)?);
     }
@@ -30,9 +35,19 @@ pub(super) fn for_writing(machine: &Machine, names: &[String]) -> anyhow::Result
         if let Some(why) = why_not {
             bail!("{why}; nothing was changed");
         }
+        if let Some(why) = nothing_to_write(&nic, policy) {
+            bail!("{why}; nothing was changed");
+        }
         nics.push(nic);
     }
     Ok(nics)
+}
+
+/// Why nothing of `nic` may be written: its table is left alone, and no interrupt can be moved.
+fn nothing_to_write(nic: &Nic, policy: &Policy) -> Option<String> {
+    let refusal = policy.table_refusal(nic)?;
+    let movable = nic.queues.iter().any(Queue::is_movable);
+    (!movable).then(|| format!("{}: {refusal}, and none of its interrupts can be moved", nic.name))
 }
 
 /// Every interface with hardware behind it.
@@ -90,4 +105,32 @@ fn named(machine: &Machine, names: &[String]) -> anyhow::Result<Vec<Selected>> {
 
 fn select(nic: Nic) -> Selected {
     Selected { why_not: nic::why_not_steerable(&nic), nic }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::CpuSet;
+
+    #[test]
+    fn a_nic_with_nothing_to_write_is_refused() {
+        let queue = |irq| Queue { irq, affinity: Some(CpuSet::single(0)), ..Queue::default() };
+        let mut nic = Nic {
+            name: "eth0".to_owned(),
+            driver: Some("bnxt_en".to_owned()),
+            queues: vec![queue(Some(30)), queue(Some(31))],
+            ..Nic::default()
+        };
+        assert_eq!(nothing_to_write(&nic, &Policy::default()), None, "interrupts are left");
+        for queue in &mut nic.queues {
+            queue.managed = true;
+        }
+        let why = nothing_to_write(&nic, &Policy::default()).expect("nothing is left");
+        assert!(why.starts_with("eth0: the table is not written: bnxt_en closes"), "{why}");
+        assert!(why.ends_with("and none of its interrupts can be moved"), "{why}");
+        let permitted = Policy { allow_link_reset: true, ..Policy::default() };
+        assert_eq!(nothing_to_write(&nic, &permitted), None);
+        nic.driver = Some("igb".to_owned());
+        assert_eq!(nothing_to_write(&nic, &Policy::default()), None, "the table is left");
+    }
 }

@@ -161,9 +161,7 @@ fn observed(world: &World, nic: &NicWorld, host: &Host<'_>, policy: &Policy) -> 
     let plan = plan::plan(nic, host, policy, &Experience::default());
     let (state, reason) = match nic.mapping.verdict() {
         MappingVerdict::Verified => (NicState::Observing, None),
-        MappingVerdict::Unverified => {
-            (NicState::Unverified, Some(format!("mapping unverified: {}", nic.mapping.evidence())))
-        }
+        MappingVerdict::Unverified => (NicState::Unverified, Some(nic.unverified())),
         MappingVerdict::TooFewFlows => (NicState::Observing, plan.reasons.first().cloned()),
     };
     NicStatus::new(world, nic, &plan, state, reason)

@@ -4,12 +4,14 @@
 //! therefore be decided again from a recording. `cargo xtask check` holds the module to that.
 
 mod cpuset;
+mod driver;
 mod event;
 mod facts;
 mod hash;
 mod mapping;
 mod matrix;
 mod nic;
+mod overrule;
 mod sample;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
@@ -17,15 +19,19 @@ mod topology;
 mod world;
 
 pub use cpuset::{CpuSet, ParseCpuSetError};
+pub use driver::{
+    Affinity, Atr, Cause, Count, Driver, Evidence, Hash, IrqName, Key, Loss, Refusal, TableWrite,
+};
 pub use event::{Event, events};
 pub use facts::{Fact, Facts};
 pub use hash::{KeyVariant, calibrate, flow_hash};
 pub use mapping::{Mapping, MappingVerdict, bucket_of};
 pub use matrix::Matrix;
 pub use nic::{Channels, Coalesced, DropCounters, HashFields, IrqSource, Nic, Queue, Rss, RssKey};
+pub use overrule::{Overrule, overrules};
 pub use sample::{Flow, FlowAddr, NicCounters, NicSample, Sample, TcpSegments};
 pub use topology::{CpuInfo, Distance, Topology};
-pub use world::{Alignment, FlowWorld, Mismatch, NicWorld, QueueWorld, World};
+pub use world::{Alignment, FlowWorld, Mismatch, NicWorld, QueueWorld, World, expected_residency};
 
 /// Number of a CPU, as in `/sys/devices/system/cpu/cpuN`.
 pub type CpuId = u32;

@@ -45,6 +45,18 @@ pub struct Nic {
     pub queues: Vec<Queue>,
     /// Name of each offload and feature that matters here, with its state (`ethtool -k`).
     pub features: BTreeMap<String, bool>,
+    /// Private flags of the driver that matter here ([`super::Driver::flags`]), with their state.
+    #[serde(default)]
+    pub private_flags: BTreeMap<String, bool>,
+    /// Exact-match rules in the NIC; `None` where it has no place for any.
+    #[serde(default)]
+    pub rule_count: Option<u32>,
+    /// Virtual functions that are enabled on it (`device/sriov_numvfs`); `None` where it has none.
+    #[serde(default)]
+    pub virtual_functions: Option<u32>,
+    /// It is a virtual function itself (`device/physfn`).
+    #[serde(default)]
+    pub is_virtual_function: bool,
     /// Threaded NAPI (`/sys/class/net/IF/threaded`).
     pub threaded_napi: Option<bool>,
     /// Id of an XDP program on the interface.
@@ -165,6 +177,12 @@ pub struct Queue {
 }
 
 impl Queue {
+    /// Whether steer can move its interrupt.
+    #[must_use]
+    pub fn is_movable(&self) -> bool {
+        self.irq.is_some() && self.affinity.is_some() && !self.managed
+    }
+
     /// The CPU that its interrupt is delivered to, as far as settings tell.
     #[must_use]
     pub fn irq_cpu(&self) -> Option<CpuId> {

@@ -9,12 +9,12 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use crate::sys::{Machine, Root};
 
 /// A tree on disk, removed when dropped.
-pub(super) struct Fixture {
+pub(crate) struct Fixture {
     dir: tempfile::TempDir,
 }
 
 impl Fixture {
-    pub(super) fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         let fixture = Self { dir: tempfile::tempdir().expect("a directory") };
         for directory in ["proc", "sys"] {
             fs::create_dir(fixture.dir.path().join(directory)).expect("made");
@@ -24,7 +24,7 @@ impl Fixture {
     }
 
     /// Adds to the tree, or replaces files in it.
-    pub(super) fn add(&self, text: &str) {
+    pub(crate) fn add(&self, text: &str) {
         for line in text.lines().map(str::trim) {
             if line.is_empty() || line.starts_with('#') {
                 continue;
@@ -51,11 +51,11 @@ impl Fixture {
         path
     }
 
-    pub(super) fn root(&self) -> Root {
+    pub(crate) fn root(&self) -> Root {
         Root::new(self.dir.path().join("proc"), self.dir.path().join("sys"))
     }
 
-    pub(super) fn machine(&self) -> Machine {
+    pub(crate) fn machine(&self) -> Machine {
         Machine::captured(self.root())
     }
 }

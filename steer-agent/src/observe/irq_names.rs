@@ -1,70 +1,13 @@
 //! From the names of a device's interrupts to its RX queues.
 //!
-//! The names are a custom of each driver, so they are data: one table, a row per name. Guaranteed:
-//! only interrupts of the device itself are looked at (the caller passes its `msi_irqs`), a driver
-//! without a row maps nothing, and a queue that two interrupts claim is left out. It never guesses
-//! by order or by count. Netlink, where it answers, is asked first and makes all this unnecessary.
+//! The names are a custom of each driver, so they are data ([`Driver::irq_names`]). Guaranteed: only
+//! interrupts of the device itself are looked at (the caller passes its `msi_irqs`), a driver without
+//! names maps nothing, and a queue that two interrupts claim is left out. It never guesses by order or
+//! by count. Netlink, where it answers, is asked first and makes all this unnecessary.
 
 use std::collections::BTreeMap;
 
-use crate::model::QueueId;
-
-/// How the number in a name counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Count {
-    /// It is the queue.
-    Queue,
-    /// It is the queue plus one.
-    QueueFromOne,
-    /// It is the vector: the lowest of this row is queue 0.
-    Vector,
-    /// It is a block; the first half of all blocks is TX, the second RX.
-    SecondHalf,
-}
-
-/// One way in which a driver names an interrupt that serves an RX queue: `%i` is the interface,
-/// `%d` the device, `%n` the number; a name may go on after a `@`.
-struct Row {
-    driver: &'static str,
-    name: &'static str,
-    count: Count,
-}
-
-const fn row(driver: &'static str, name: &'static str, count: Count) -> Row {
-    Row { driver, name, count }
-}
-
-/// Linux 6.1 to 7.3, in the files named beside the rows (drivers/net/ethernet, unless it says
-/// otherwise).
-const ROWS: [Row; 27] = [
-    row("igb", "%i-TxRx-%n", Count::Queue), // intel/igb/igb_main.c igb_request_msix
-    row("igb", "%i-rx-%n", Count::Queue),
-    row("igc", "%i-TxRx-%n", Count::Queue), // intel/igc/igc_main.c igc_request_msix
-    row("igc", "%i-rx-%n", Count::Queue),
-    row("e1000e", "%i-rx-%n", Count::Queue), // intel/e1000e/netdev.c e1000_request_msix
-    row("ixgbe", "%i-TxRx-%n", Count::Queue), // intel/ixgbe/ixgbe_main.c ixgbe_request_msix_irqs
-    row("ixgbe", "%i-rx-%n", Count::Queue),
-    row("ixgbevf", "%i-TxRx-%n", Count::Queue), // intel/ixgbevf/ixgbevf_main.c
-    row("ixgbevf", "%i-rx-%n", Count::Queue),
-    row("i40e", "i40e-%i-TxRx-%n", Count::Queue), // intel/i40e/i40e_main.c i40e_vsi_request_irq_msix
-    row("i40e", "i40e-%i-rx-%n", Count::Queue),
-    row("iavf", "iavf-%i-TxRx-%n", Count::Queue), // intel/iavf/iavf_main.c iavf_request_traffic_irqs
-    row("iavf", "iavf-%i-rx-%n", Count::Queue),
-    row("ice", "ice-%i-TxRx-%n", Count::Queue), // intel/ice/ice_main.c ice_vsi_req_irq_msix
-    row("ice", "ice-%i-rx-%n", Count::Queue),
-    row("mlx5_core", "mlx5_comp%n@", Count::Queue), // mellanox/mlx5/core/pci_irq.c
-    row("bnxt_en", "%i-TxRx-%n", Count::Queue),     // broadcom/bnxt/bnxt.c bnxt_setup_msix
-    row("bnxt_en", "%i-rx-%n", Count::Queue),
-    row("tg3", "%i-txrx-%n", Count::QueueFromOne), // broadcom/tg3.c tg3_request_irq
-    row("tg3", "%i-rx-%n", Count::QueueFromOne),
-    row("ena", "%i-Tx-Rx-%n", Count::Queue), // amazon/ena/ena_netdev.c ena_setup_io_intr
-    row("gve", "gve-ntfy-blk%n@", Count::SecondHalf), // google/gve/gve_main.c gve_alloc_notify_blocks
-    row("gve", "%i-ntfy-block.%n", Count::SecondHalf), // the same in older kernels
-    row("mana", "mana_q%n@", Count::Queue), // microsoft/mana/gdma_main.c mana_gd_setup_irqs
-    row("virtio_net", "%d-input.%n", Count::Queue), // drivers/net/virtio_net.c virtnet_find_vqs
-    row("vmxnet3", "%i-rxtx-%n", Count::Vector), // drivers/net/vmxnet3/vmxnet3_drv.c vmxnet3_request_irqs
-    row("vmxnet3", "%i-rx-%n", Count::Vector),
-];
+use crate::model::{Count, Driver, IrqName, QueueId};
 
 /// The device whose interrupts are named.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +27,7 @@ pub(super) fn by_queue(
     irqs: &[(u32, String)],
 ) -> BTreeMap<QueueId, (u32, String)> {
     let mut claims: BTreeMap<QueueId, Vec<(u32, String)>> = BTreeMap::new();
-    for row in ROWS.iter().filter(|row| row.driver == device.driver) {
+    for row in Driver::of(device.driver).irq_names {
         let numbered = |(irq, names): &(u32, String)| {
             let mut names = names.split(',');
             names.find_map(|name| Some((number(row, device, name)?, (*irq, name.to_owned()))))
@@ -110,8 +53,8 @@ pub(super) fn by_queue(
 }
 
 /// The number in `name`, if it is of this row and device.
-fn number(row: &Row, device: Device<'_>, name: &str) -> Option<u32> {
-    let (before, after) = row.name.split_once("%n")?;
+fn number(row: &IrqName, device: Device<'_>, name: &str) -> Option<u32> {
+    let (before, after) = row.pattern.split_once("%n")?;
     let before = before.replace("%i", device.nic).replace("%d", device.own_name);
     let rest = name.strip_prefix(before.as_str())?;
     let digits = match after {
@@ -201,20 +144,28 @@ mod tests {
         assert_eq!(map("igb", &["ahci,eth0-rx-0"]), [(0, 40)]);
     }
 
+    /// Every way of every driver, with the driver's name.
+    fn rows() -> Vec<(&'static str, &'static IrqName)> {
+        let of = |driver: &'static Driver| {
+            driver.irq_names.iter().map(move |row| (driver.names[0], row))
+        };
+        Driver::all().flat_map(of).collect()
+    }
+
     proptest! {
         #[test]
         fn any_names_are_answered(
-            driver in 0..ROWS.len(), names in prop::collection::vec("\\PC{0,24}", 0..6)
+            row in 0..rows().len(), names in prop::collection::vec("\\PC{0,24}", 0..6)
         ) {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            let _ = map(ROWS[driver].driver, &names);
+            let _ = map(rows()[row].0, &names);
         }
 
         #[test]
-        fn every_row_finds_its_own_names(index in 0..ROWS.len(), numbers in 0u32..64) {
-            let row = &ROWS[index];
-            let device = Device { driver: row.driver, nic: "eth0", own_name: "virtio3" };
-            let name = row.name.replace("%i", "eth0").replace("%d", "virtio3");
+        fn every_row_finds_its_own_names(index in 0..rows().len(), numbers in 0u32..64) {
+            let (driver, row) = rows()[index];
+            let device = Device { driver, nic: "eth0", own_name: "virtio3" };
+            let name = row.pattern.replace("%i", "eth0").replace("%d", "virtio3");
             let name = name.replace("%n", &numbers.to_string());
             prop_assert_eq!(number(row, device, &name), Some(numbers));
         }

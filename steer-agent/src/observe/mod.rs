@@ -2,7 +2,7 @@
 
 mod calibrate;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 pub mod host;
 mod irq_names;
 pub mod kernel;

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::irq_names::{self, Device};
 use crate::model::{
-    DropCounters, HashFields, IrqSource, KeyVariant, Nic, Queue, QueueId, Rss, RssKey,
+    Driver, DropCounters, HashFields, IrqSource, KeyVariant, Nic, Queue, QueueId, Rss, RssKey,
 };
 use crate::sys::queues::{self, Direction, attribute};
 use crate::sys::root::{self, Root};
@@ -72,6 +72,8 @@ pub fn read_noting(
     }
     let mut features: BTreeMap<String, bool> = features.unwrap_or_default();
     features.retain(|feature, _| FEATURES.contains(&feature.as_str()));
+    let (private_flags, rule_count) =
+        flags_and_rules(machine, name, id.driver.as_deref(), &mut notes)?;
     let xdp_program = match machine.ethnl() {
         Some(ethnl) => notes.optional(ethnl.xdp_program(name, id.ifindex))?,
         None => None,
@@ -92,6 +94,10 @@ pub fn read_noting(
         rss: rss(machine, name, &mut notes)?,
         queues: queues(machine, name, id.ifindex, id.driver.as_deref(), &mut notes)?,
         features,
+        private_flags,
+        rule_count,
+        virtual_functions: attribute(root, name, "device/sriov_numvfs")?,
+        is_virtual_function: root.nic(name).join("device/physfn").exists(),
         threaded_napi: queues::threaded(root, name)?,
         xdp_program,
         coalesce,
@@ -163,6 +169,26 @@ impl Notes<'_> {
             answered => answered,
         }
     }
+}
+
+/// The private flags that matter for this driver, and the number of exact-match rules.
+fn flags_and_rules(
+    machine: &Machine,
+    nic: &str,
+    driver: Option<&str>,
+    notes: &mut Notes<'_>,
+) -> Result<(BTreeMap<String, bool>, Option<u32>), SysError> {
+    let Some(ethtool) = machine.ethtool() else {
+        return Ok((BTreeMap::new(), None));
+    };
+    let wanted = Driver::of(driver.unwrap_or_default()).flags;
+    let flags = match wanted {
+        [] => None,
+        _ => notes.optional(ethtool.private_flags(nic))?,
+    };
+    let mut flags = flags.unwrap_or_default();
+    flags.retain(|flag, _| wanted.contains(&flag.as_str()));
+    Ok((flags, notes.optional(ethtool.rule_count(nic))?))
 }
 
 fn rss(machine: &Machine, nic: &str, notes: &mut Notes<'_>) -> Result<Option<Rss>, SysError> {

@@ -75,6 +75,13 @@ pub(super) fn reasons(
         reasons.push(format!("no queue for the consumers on CPUs {bare:?}: {why}"));
     }
     let staying = Staying::count(setting, indices, problem, to, &hosts);
+    if let Some(refusal) = setting.policy.table_refusal(&setting.world.nic) {
+        let buckets = staying.heavy + staying.light;
+        if buckets > 0 {
+            reasons.insert(0, format!("{buckets} buckets stay: {refusal}"));
+        }
+        return reasons;
+    }
     if staying.heavy > 0 {
         reasons.push(format!(
             "{} buckets stay: the CPU of their consumer would carry more than {:.0} % above the \

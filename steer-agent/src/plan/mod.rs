@@ -31,6 +31,7 @@
 //! - `the_same_world_gives_the_same_plan`
 //! - `moves_are_limited_after_the_first_plan`
 //! - `nics_that_share_cpus_share_their_room`
+//! - `a_table_that_costs_the_link_stays_and_interrupts_move`
 //!
 //! Pure: no I/O, no clock, no randomness.
 
@@ -127,7 +128,7 @@ pub fn plan(world: &NicWorld, host: &Host<'_>, policy: &Policy, experience: &Exp
     match world.mapping.verdict() {
         MappingVerdict::Verified => {}
         MappingVerdict::Unverified => {
-            plan.reasons.push(format!("mapping unverified: {}", world.mapping.evidence()));
+            plan.reasons.push(world.unverified());
             return plan;
         }
         MappingVerdict::TooFewFlows => {

@@ -70,9 +70,14 @@ impl Setting<'_> {
         online.filter(|cpu| by_policy.is_none_or(|allowed| allowed.contains(*cpu))).collect()
     }
 
+    /// Whether the table is not to be written, whatever it would gain.
+    fn keeps_table(&self) -> bool {
+        self.policy.table_refusal(&self.world.nic).is_some()
+    }
+
     /// Whether steer can move the interrupt of `queue`.
     pub(super) fn is_movable(queue: &Queue) -> bool {
-        queue.irq.is_some() && queue.affinity.is_some() && !queue.managed
+        queue.is_movable()
     }
 
     pub(super) fn indices(&self) -> Indices {
@@ -116,6 +121,7 @@ impl Setting<'_> {
                 Some(self.policy.most_irq_moves),
             ),
         };
+        let max_table_changes = if self.keeps_table() { Some(0) } else { max_table_changes };
         let mut problem = solve::Problem {
             cpus: indices.len(),
             allowed,
@@ -180,8 +186,14 @@ impl Setting<'_> {
     /// `solution` in the NIC's own numbers. A queue whose CPU is unknown stays unknown.
     pub(super) fn arrangement(&self, indices: &Indices, solution: &solve::Solution) -> Arrangement {
         let queue = |index: &usize| self.world.queues.get(*index).map_or(0, |queue| queue.queue);
+        // The solver has buckets of queues that are gone move even at a limit of none.
+        let table = if self.keeps_table() {
+            self.table.to_vec()
+        } else {
+            solution.table.iter().map(queue).collect()
+        };
         Arrangement {
-            table: solution.table.iter().map(queue).collect(),
+            table,
             cpus: solution.affinity.iter().map(|index| indices.cpu(*index)).collect(),
         }
     }

@@ -306,6 +306,37 @@ fn what_an_overload_costs_is_cured_first() {
 }
 
 #[test]
+fn a_table_that_costs_the_link_stays_and_interrupts_move() {
+    // Each bucket is consumed by one CPU, but two consumers share each queue: interrupts alone reach
+    // half of it.
+    let demand: Vec<_> = (0..16u32).map(|bucket| (bucket as usize, bucket / 2 % 4, 10.0)).collect();
+    let mut bnxt = world(&[4, 5, 6, 7], 16, &demand);
+    bnxt.nic.driver = Some("bnxt_en".to_owned());
+    for driver in ["bnxt_en", "nobody", "mlx4_core"] {
+        bnxt.nic.driver = Some(driver.to_owned());
+        let plan = first(&bnxt, &Policy::default());
+        assert_eq!((plan.buckets_moved(), table_of(&plan)), (0, None), "{driver}");
+        let irqs = plan.steps.iter().filter(|step| step.change.target != Target::Table);
+        assert!(irqs.count() > 0, "{driver}: {:?}", plan.steps);
+        assert!(plan.achievable < Some(0.6), "the table does not count: {:?}", plan.achievable);
+        assert!(
+            plan.reasons[0].contains(" buckets stay: the table is not written: "),
+            "{driver}: {:?}",
+            plan.reasons
+        );
+    }
+    let permitted = Policy { allow_link_reset: true, ..Policy::default() };
+    bnxt.nic.driver = Some("bnxt_en".to_owned());
+    assert!(first(&bnxt, &permitted).buckets_moved() > 0);
+    bnxt.nic.driver = Some("mlx4_core".to_owned());
+    assert_eq!(first(&bnxt, &permitted).buckets_moved(), 0, "there is nothing to permit");
+    // A bucket of a queue that is gone would be moved first of all.
+    bnxt.nic.driver = Some("bnxt_en".to_owned());
+    bnxt.nic.rss.as_mut().expect("a table").table[3] = 9;
+    assert_eq!(first(&bnxt, &Policy::default()).buckets_moved(), 0);
+}
+
+#[test]
 fn what_is_unknown_is_said() {
     let mut world = world(&[0, 1], 2, &[(0, 1, 100.0), (1, 0, 100.0)]);
     world.demand_per_s = None;

@@ -146,14 +146,17 @@ impl<'a> Line<'a> {
         let returned = self.welcome_back(steered);
         let sample = match watch.sample() {
             Ok(sample) if !returned => sample,
-            // Another set of NICs, or one that has outgrown the maps: both are known only to a new
-            // observation, whose first window begins now.
             outcome => {
-                if let Err(error) = outcome {
-                    (self.say)(&format!("observation starts anew: {error:#}"));
-                }
-                *watch = self.observe(steered)?;
-                *earlier = watch.sample()?;
+                // A device that is back takes the place that it had; its first window begins now.
+                *earlier = match outcome {
+                    Ok(sample) => sample,
+                    // One that has outgrown the maps needs others, which takes the right to make them.
+                    Err(error) => {
+                        (self.say)(&format!("observation starts anew: {error:#}"));
+                        *watch = self.observe(steered)?;
+                        watch.sample()?
+                    }
+                };
                 self.settled_ns = earlier.at_ns;
                 return Ok(Status::new(Source::Daemon, &World::default(), Vec::new()));
             }

@@ -10,7 +10,7 @@ use super::holding::Holding;
 use crate::apply::verify::{Promise, Verdict};
 use crate::apply::{self, Journal, Receipt};
 use crate::model::{Event, MappingVerdict, Nic, NicWorld, Topology, World, events};
-use crate::plan::{self, Experience, Host, Plan};
+use crate::plan::{self, Experience, Host, Plan, Target};
 use crate::policy::Policy;
 use crate::report::{NicState, NicStatus, PlannerReport, Tally, text};
 use crate::sys::owner::Owner;
@@ -143,8 +143,7 @@ impl Steered {
             MappingVerdict::Verified if self.just_written => {}
             MappingVerdict::Verified => self.correct(nic, host, &plan, hand),
             MappingVerdict::Unverified => {
-                let reason = format!("mapping unverified: {}", nic.mapping.evidence());
-                self.set(NicState::Unverified, &reason, hand);
+                self.set(NicState::Unverified, &nic.unverified(), hand);
             }
             MappingVerdict::TooFewFlows => {
                 if self.state != NicState::Steering {
@@ -236,6 +235,12 @@ impl Steered {
         }
         self.reason = plan.reasons.first().cloned();
         if plan.is_empty() || self.waiting.is_some() {
+            return;
+        }
+        // The planner heeds this too; a mistake there must not cost the link.
+        let writes_table = plan.steps.iter().any(|step| step.change.target == Target::Table);
+        if let Some(refusal) = hand.policy.table_refusal(&nic.nic).filter(|_| writes_table) {
+            self.set(NicState::Observing, &refusal.to_string(), hand);
             return;
         }
         let receipt = match apply::apply(&self.name, &plan.steps, hand.port, &mut self.journal) {
@@ -341,3 +346,6 @@ impl Steered {
         self.history.push_back(line.to_owned());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@
 //! by `wire.rs`, which survives any bytes. Only the settings that steer uses are here: link modes,
 //! statistics and firmware are not.
 
+mod flags;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -107,7 +108,7 @@ impl Ethtool {
         let Some(answer) = self.ask(call, nic, wire::feature_names_request())? else {
             return Ok(None);
         };
-        let names = understood(call, nic, Some(answer), wire::feature_names)?.unwrap_or_default();
+        let names = understood(call, nic, Some(answer), wire::names)?.unwrap_or_default();
         let call = "ETHTOOL_GFEATURES";
         let answer = self.ask(call, nic, wire::features_request(names.len()))?;
         understood(call, nic, answer, |answer| wire::features(answer, &names))

@@ -12,12 +12,7 @@ use super::ethnl::{Ethnl, NapiQueue};
 use super::ethtool::{Ethtool, RssConfig};
 use super::root::{self, Root};
 use super::{DeviceId, Port, SysError, irq, queues};
-use crate::model::{CpuSet, QueueId};
-
-/// Drivers that are given their table by ioctl even where netlink could, since they take the "no
-/// change" of the input transformation (0xff) for "symmetric": `ice_set_rxfh` and `iavf_set_rxfh`
-/// test `input_xfrm & RXH_XFRM_SYM_XOR` (6.12, 7.3; read, not tried on hardware).
-const MISREAD_NO_CHANGE: [&str; 2] = ["ice", "iavf"];
+use crate::model::{CpuSet, Driver, QueueId};
 
 /// A machine whose kernel is asked.
 #[derive(Debug)]
@@ -105,10 +100,10 @@ impl Machine {
         Some(device.file_name()?.to_string_lossy().into_owned())
     }
 
-    /// Whether the table of `nic` goes through netlink.
+    /// Whether the table of `nic` goes through netlink. Some drivers must be given it by ioctl even
+    /// where netlink could ([`Driver::misreads_no_change`]).
     fn sets_by_netlink(&self, nic: &str) -> bool {
-        let driver = self.driver(nic);
-        driver.is_none_or(|driver| !MISREAD_NO_CHANGE.contains(&driver.as_str()))
+        self.driver(nic).is_none_or(|driver| !Driver::of(&driver).misreads_no_change)
     }
 
     fn write_table(

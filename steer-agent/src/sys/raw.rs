@@ -24,8 +24,12 @@ pub(super) mod command {
     pub(in crate::sys) const GSTRINGS: u32 = 0x1b;
     /// Read which header fields are hashed (`struct ethtool_rxnfc`).
     pub(in crate::sys) const GRXFH: u32 = 0x29;
+    /// Read the private flags of a driver (`struct ethtool_value`).
+    pub(in crate::sys) const GPFLAGS: u32 = 0x27;
     /// Read the number of RX rings (`struct ethtool_rxnfc`).
     pub(in crate::sys) const GRXRINGS: u32 = 0x2d;
+    /// Read how many exact-match rules there are (`struct ethtool_rxnfc`).
+    pub(in crate::sys) const GRXCLSRLCNT: u32 = 0x2e;
     /// Read the indirection table alone (`struct ethtool_rxfh_indir`).
     pub(in crate::sys) const GRXFHINDIR: u32 = 0x38;
     /// Read the state of offloads (`struct ethtool_gfeatures`).
@@ -36,6 +40,8 @@ pub(super) mod command {
     pub(in crate::sys) const GRSSH: u32 = 0x46;
     /// Write them, each if wanted (`struct ethtool_rxfh`).
     pub(in crate::sys) const SRSSH: u32 = 0x47;
+    /// The string set of private flags (`ETH_SS_PRIV_FLAGS`).
+    pub(in crate::sys) const SS_PRIV_FLAGS: u32 = 2;
     /// The string set of offloads (`ETH_SS_FEATURES`).
     pub(in crate::sys) const SS_FEATURES: u32 = 4;
     /// In a set request: leave the table alone (`ETH_RXFH_INDIR_NO_CHANGE`).
@@ -51,6 +57,10 @@ const RXNFC_BYTES: usize = 192;
 /// Names that a features buffer has room for: 64 times today's. A feature is a bit of a bitmap
 /// that is fixed when the kernel is built, and the kernel writes as many names as it has bits.
 pub(super) const MAX_FEATURES: usize = 4096;
+
+/// Names that a flags buffer has room for: flags are bits of a word, so there are 32 at most, and
+/// this is eight times that.
+pub(super) const MAX_FLAGS: usize = 256;
 
 /// `ETH_GSTRING_LEN`.
 pub(super) const STRING_BYTES: usize = 32;
@@ -140,10 +150,14 @@ fn extent(request: &[u8]) -> Option<usize> {
     match word(0)? {
         command::GCOALESCE => Some(23 * 4),
         command::GCHANNELS | command::GRINGPARAM => Some(9 * 4),
-        command::GRXFH | command::GRXRINGS => Some(RXNFC_BYTES),
+        command::GRXFH | command::GRXRINGS | command::GRXCLSRLCNT => Some(RXNFC_BYTES),
+        command::GPFLAGS => Some(2 * 4),
         // The count in the request is not looked at: the kernel writes all names of the set.
         command::GSTRINGS if word(1)? == command::SS_FEATURES => {
             Some(12 + MAX_FEATURES * STRING_BYTES)
+        }
+        command::GSTRINGS if word(1)? == command::SS_PRIV_FLAGS => {
+            Some(12 + MAX_FLAGS * STRING_BYTES)
         }
         command::GFEATURES => size(1)?.checked_mul(16)?.checked_add(8),
         command::GRXFHINDIR => size(1)?.checked_mul(4)?.checked_add(8),
@@ -176,6 +190,9 @@ mod tests {
             words(&[command::GCHANNELS, 0]),
             words(&[command::GRSSH, 0, 128, 40, 0, 0]),
             words(&[command::GSTRINGS, command::SS_FEATURES, 0]),
+            words(&[command::GSTRINGS, command::SS_PRIV_FLAGS, 0]),
+            words(&[command::GPFLAGS]),
+            words(&[command::GRXCLSRLCNT, 0]),
             words(&[command::GFEATURES, 2]),
             words(&[0x22 /* ETHTOOL_SPAUSEPARAM's neighbourhood: not ours */, 0, 0, 0]),
             Vec::new(),

@@ -39,7 +39,7 @@
 //! changes, and also without the CPUs that take no part: those that neither consume nor poll.
 //!
 //! # Guarantees
-//! Each has a test of the same name in `tests.rs`.
+//! Each has a test of the same name in `tests.rs` or `examples.rs`.
 //! - `plans_are_legal`
 //! - `limits_are_never_exceeded`, save that what must change is changed
 //! - `nothing_changes_where_nothing_can_be_gained`
@@ -62,6 +62,8 @@
 
 mod bound;
 mod distance;
+#[cfg(test)]
+mod examples;
 #[cfg(any(test, feature = "testkit"))]
 pub mod families;
 mod hosts;

@@ -9,10 +9,13 @@ use std::collections::BTreeMap;
 use bytes::{Buf as _, BufMut as _};
 
 use crate::model::{Channels, Coalesced, QueueId};
-use crate::sys::raw::{MAX_FEATURES, STRING_BYTES, command};
+use crate::sys::raw::{MAX_FEATURES, MAX_FLAGS, STRING_BYTES, command};
 
 /// Size of `struct ethtool_rxnfc`.
 pub(super) const RXNFC: usize = 192;
+/// Where `rule_cnt` is in it: behind command, flow type, data and `struct ethtool_rx_flow_spec`
+/// (4 + 4 + 8 + 168); padding follows it.
+const RULE_COUNT_AT: usize = RXNFC - 8;
 /// `TCP_V4_FLOW` and its kin.
 pub(super) const TCP_V4_FLOW: u32 = 0x01;
 /// See [`TCP_V4_FLOW`].
@@ -127,8 +130,28 @@ pub(super) fn feature_names_request() -> Vec<u8> {
     request
 }
 
+/// Asks for the names of a driver's private flags.
+pub(super) fn flag_names_request() -> Vec<u8> {
+    let mut request = vec![0; 12 + MAX_FLAGS * STRING_BYTES];
+    let mut fields = request.as_mut_slice();
+    fields.put_u32_ne(command::GSTRINGS);
+    fields.put_u32_ne(command::SS_PRIV_FLAGS);
+    request
+}
+
+/// `struct ethtool_value`.
+pub(super) fn value(mut answer: &[u8]) -> Option<u32> {
+    let _command = answer.try_get_u32_ne().ok()?;
+    answer.try_get_u32_ne().ok()
+}
+
+/// `struct ethtool_rxnfc` as `ETHTOOL_GRXCLSRLCNT` fills it: `rule_cnt` stands behind `fs`.
+pub(super) fn rule_count(answer: &[u8]) -> Option<u32> {
+    answer.get(RULE_COUNT_AT..)?.try_get_u32_ne().ok()
+}
+
 /// `struct ethtool_gstrings`: names by bit; bits without a name are empty.
-pub(super) fn feature_names(mut answer: &[u8]) -> Option<Vec<String>> {
+pub(super) fn names(mut answer: &[u8]) -> Option<Vec<String>> {
     let _command = answer.try_get_u32_ne().ok()?;
     let _set = answer.try_get_u32_ne().ok()?;
     let count = usize::try_from(answer.try_get_u32_ne().ok()?).ok()?;

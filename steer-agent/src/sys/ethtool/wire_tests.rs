@@ -70,7 +70,7 @@ fn names_end_at_their_nul() {
     answer.resize(12 + 2 * STRING_BYTES, 0);
     answer[12..18].copy_from_slice(b"rx-gro");
     answer[44..].fill(b'x');
-    assert_eq!(feature_names(&answer), Some(vec!["rx-gro".to_owned(), "x".repeat(32)]));
+    assert_eq!(names(&answer), Some(vec!["rx-gro".to_owned(), "x".repeat(32)]));
 }
 
 #[test]
@@ -92,13 +92,25 @@ fn ports_count_only_together() {
     assert_eq!(ports_are_hashed(&answer(0x70)), Some(false));
 }
 
+#[test]
+fn private_flags_and_rules_are_counted_where_the_kernel_puts_them() {
+    assert_eq!(value(&words(&[command::GPFLAGS, 5])), Some(5));
+    assert_eq!(value(&words(&[command::GPFLAGS])), None);
+    // The head, a flow specification of 168 bytes, the count, padding.
+    let mut answer = words(&[command::GRXCLSRLCNT, 0, 0, 0]);
+    answer.resize(16 + 168, 0);
+    answer.extend(words(&[7, 0]));
+    assert_eq!((answer.len(), rule_count(&answer)), (RXNFC, Some(7)));
+    assert_eq!(rule_count(&answer[..RXNFC - 8]), None);
+}
+
 proptest! {
     /// Whatever a driver or a truncated copy contains, there is an answer.
     #[test]
     fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        let names = feature_names(&bytes).unwrap_or_default();
+        let names = names(&bytes).unwrap_or_default();
         let _ = (channels(&bytes), rx_rings(&bytes), ports_are_hashed(&bytes), coalesce(&bytes));
-        let _ = rx_ring_size(&bytes);
+        let _ = (rx_ring_size(&bytes), value(&bytes), rule_count(&bytes));
         let _ = (features(&bytes, &names), rss(&bytes), table(&bytes), queues(&bytes));
     }
 
