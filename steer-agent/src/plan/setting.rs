@@ -220,10 +220,8 @@ impl Setting<'_> {
             };
             let cost = |at: CpuId| -> f64 {
                 let row = self.demand.get(bucket).into_iter().flatten();
-                row.map(|(cpu, rate)| {
-                    rate * self.weight(self.host.topology.distance(at, *cpu))
-                })
-                .sum()
+                row.map(|(cpu, rate)| rate * self.weight(self.host.topology.distance(at, *cpu)))
+                    .sum()
             };
             let saved_per_s = from.map_or(0.0, |from| cost(from) - cost(to));
             forecast.push(Forecast { bucket, from, to, by_table: old != new, saved_per_s });

@@ -24,8 +24,9 @@ use crate::observe::{Observer, Watch, nic};
 use crate::plan::Shared;
 use crate::policy::Policy;
 use crate::report::{Source, Status};
-use crate::sys::{DeviceId, Machine, Port as _, SysError};
+use crate::sys::{DeviceId, Machine, Port as _};
 use irqbalance::{Consent, Irqbalance};
+use rights::Rights;
 use serve::{Limits, Server, Window};
 use steered::{Hand, Steered};
 
@@ -89,7 +90,9 @@ pub async fn run(options: Options, machine: &Machine, say: &dyn Fn(&str)) -> any
         )
     })?;
     let mut watch = Watch::start(machine, &options.nics, options.observer)?;
-    give_up_rights(&mut watch, &options, say)?;
+    let keep = rights::needed(!options.dry_run, options.observer == Observer::Xdp);
+    let rights = Rights::give_up(keep, || watch.try_maps())?;
+    say(&rights.describe());
     let mut earlier = watch.sample()?;
     let (publish, published) = watch::channel(None);
     let serving = server.serve(published);
@@ -97,7 +100,7 @@ pub async fn run(options: Options, machine: &Machine, say: &dyn Fn(&str)) -> any
 
     let settled_ns = earlier.at_ns;
     let absent = Vec::new();
-    let mut line = Line { options: &options, machine, say, irqbalance, settled_ns, absent };
+    let mut line = Line { options: &options, machine, rights, say, irqbalance, settled_ns, absent };
     let mut ticks = interval(options.period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
@@ -124,26 +127,11 @@ pub async fn run(options: Options, machine: &Machine, say: &dyn Fn(&str)) -> any
     Ok(line.finish(steered, options.restore_on_exit))
 }
 
-/// Gives up every right that only the start needed. Where the kernel does not let it, nothing is less
-/// safe than before: it is said, and steer goes on.
-fn give_up_rights(
-    watch: &mut Watch<'_>,
-    options: &Options,
-    say: &dyn Fn(&str),
-) -> anyhow::Result<()> {
-    let keep = rights::needed(!options.dry_run, options.observer == Observer::Xdp);
-    match rights::give_up(keep, || watch.try_maps()) {
-        Ok(left) => say(&left),
-        Err(error) if error.is::<SysError>() => log::warn!("rights are kept: {error}"),
-        Err(error) => return Err(error),
-    }
-    Ok(())
-}
-
 /// What stays the same from tick to tick, and since when what is seen counts.
 struct Line<'a> {
     options: &'a Options,
     machine: &'a Machine,
+    rights: Rights,
     say: &'a dyn Fn(&str),
     irqbalance: Irqbalance,
     settled_ns: u64,
@@ -222,7 +210,8 @@ impl<'a> Line<'a> {
     /// Observes what is steered, from the settings of now.
     fn observe(&self, steered: &[Steered]) -> anyhow::Result<Watch<'a>> {
         let nics = steered.iter().filter_map(|one| nic::read(self.machine, one.name()).ok());
-        Watch::start(self.machine, &nics.collect::<Vec<_>>(), self.options.observer)
+        let nics: Vec<Nic> = nics.collect();
+        self.rights.with_reserve(|| Watch::start(self.machine, &nics, self.options.observer))?
     }
 
     fn drop_vanished(&mut self, world: &World, steered: &mut Vec<Steered>) {

@@ -14,8 +14,10 @@ use super::SysError;
 /// What is left after [`settle`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settled {
-    /// Effective and permitted.
+    /// Effective.
     pub kept: CapabilitySet,
+    /// Permitted beside them: `lower` can make them effective again.
+    pub reserve: CapabilitySet,
     /// The bounding set is empty. Without `CAP_SETPCAP` the kernel does not let it be emptied
     /// (security/commoncap.c `cap_prctl_drop`).
     pub unbounded: bool,
@@ -32,9 +34,9 @@ pub fn lower(to: CapabilitySet) -> Result<(), SysError> {
     write(CapabilitySets { effective: sets.permitted & to, ..sets })
 }
 
-/// Gives up all capabilities but those in `keep`, and every way to more: the inheritable, ambient
-/// and bounding sets are emptied and `no_new_privs` is set.
-pub fn settle(keep: CapabilitySet) -> Result<Settled, SysError> {
+/// Gives up all capabilities but those in `keep` and, not effective, in `reserve`, and every way to
+/// more: the inheritable, ambient and bounding sets are emptied and `no_new_privs` is set.
+pub fn settle(keep: CapabilitySet, reserve: CapabilitySet) -> Result<Settled, SysError> {
     // Under it execve(2) gives no more than there was, to root neither
     // (security/commoncap.c `cap_bprm_creds_from_file`).
     set_no_new_privs(true).map_err(|errno| failed("PR_SET_NO_NEW_PRIVS", errno))?;
@@ -45,10 +47,13 @@ pub fn settle(keep: CapabilitySet) -> Result<Settled, SysError> {
         lower(keep | CapabilitySet::SETPCAP)?;
         empty_the_bounding_set()?;
     }
-    let kept = permitted & keep;
-    let inheritable = CapabilitySet::empty();
-    write(CapabilitySets { effective: kept, permitted: kept, inheritable })?;
-    Ok(Settled { kept, unbounded })
+    let (kept, reserve) = (permitted & keep, permitted & (reserve - keep));
+    write(CapabilitySets {
+        effective: kept,
+        permitted: kept | reserve,
+        inheritable: CapabilitySet::empty(),
+    })?;
+    Ok(Settled { kept, reserve, unbounded })
 }
 
 fn empty_the_bounding_set() -> Result<(), SysError> {
@@ -79,7 +84,8 @@ fn write(sets: CapabilitySets) -> Result<(), SysError> {
 }
 
 fn failed(call: &'static str, errno: Errno) -> SysError {
-    SysError::new(call, "the capabilities of this process", errno)
+    // No capability is a way out, so the errno is told in words.
+    SysError::unexpected(call, "the capabilities of this process", errno.to_string())
 }
 
 #[cfg(test)]
@@ -101,16 +107,19 @@ mod tests {
             assert_eq!(read().expect("read").effective, all);
 
             let keep = CapabilitySet::NET_ADMIN | CapabilitySet::DAC_OVERRIDE;
-            let settled = settle(keep).expect("settled");
-            assert_eq!(settled.kept, all & keep);
+            let reserve = CapabilitySet::BPF;
+            let settled = settle(keep, reserve).expect("settled");
+            assert_eq!((settled.kept, settled.reserve), (all & keep, all & reserve));
+            assert_eq!(read().expect("read").effective, all & keep);
             lower(all).expect("no more than is permitted");
             let sets = read().expect("read");
-            assert_eq!((sets.effective, sets.permitted), (all & keep, all & keep));
+            let left = all & (keep | reserve);
+            assert_eq!((sets.effective, sets.permitted), (left, left));
             assert_eq!(sets.inheritable, CapabilitySet::empty());
             assert_eq!(rustix::thread::no_new_privs(), Ok(true));
             let bounded = rustix::thread::capability_is_in_bounding_set(CapabilitySet::SYS_ADMIN);
             assert!(!settled.unbounded || bounded == Ok(false));
-            assert!(settle(keep).is_ok(), "twice is no harm");
+            assert!(settle(keep, reserve).is_ok(), "twice is no harm");
         });
     }
 
