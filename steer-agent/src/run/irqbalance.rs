@@ -182,7 +182,11 @@ impl Irqbalance {
         let known = self.neighbours.irqbalance;
         let alive = known.is_some_and(|known| machine.process(known.pid) == Some(known));
         self.look = self.look.saturating_sub(1);
-        if self.look == 0 || (known.is_some() && !alive) || (!alive && irqbalance::has_socket()) {
+        let listens = |pid: u32| machine.process(pid).is_some();
+        if self.look == 0
+            || (known.is_some() && !alive)
+            || (!alive && irqbalance::sockets().into_iter().any(listens))
+        {
             self.look = LOOK;
             let host = Path::new("/");
             neighbours::find_processes(machine.root(), host, &mut self.neighbours);

@@ -74,10 +74,14 @@ pub fn process(proc: &Root, pid: u32) -> Option<Process> {
     Some(Process { pid, started: stat.starttime })
 }
 
-/// Whether an irqbalance has a socket here. One that was killed leaves it behind.
+/// Processes by whose number there is a socket. One that was killed leaves it behind.
 #[must_use]
-pub fn has_socket() -> bool {
-    fs::read_dir(DIRECTORY).is_ok_and(|entries| entries.flatten().next().is_some())
+pub fn sockets() -> Vec<u32> {
+    let pid = |entry: fs::DirEntry| {
+        let name = entry.file_name().into_string().ok()?;
+        name.strip_prefix("irqbalance")?.strip_suffix(".sock")?.parse().ok()
+    };
+    fs::read_dir(DIRECTORY).into_iter().flatten().flatten().filter_map(pid).collect()
 }
 
 /// Asks process `pid` how it is set.
