@@ -9,6 +9,7 @@ mod hash;
 mod mapping;
 mod matrix;
 mod nic;
+mod rules;
 mod sample;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
@@ -21,6 +22,9 @@ pub use hash::{KeyVariant, calibrate, flow_hash};
 pub use mapping::{Mapping, MappingVerdict, bucket_of};
 pub use matrix::Matrix;
 pub use nic::{Channels, Coalesced, DropCounters, HashFields, IrqSource, Nic, Queue, Rss, RssKey};
+pub use rules::{
+    FEWEST_RULES, Location, Rule, RuleContent, RuleTable, can_be_ruled, canonical, why_no_rules,
+};
 pub use sample::{Flow, FlowAddr, NicCounters, NicSample, Sample};
 pub use topology::{CpuInfo, Distance, Topology};
 pub use world::{Alignment, Mismatch, NicWorld, QueueWorld, World};

@@ -70,6 +70,11 @@ pub fn read_noting(
     }
     let mut features: BTreeMap<String, bool> = features.unwrap_or_default();
     features.retain(|feature, _| FEATURES.contains(&feature.as_str()));
+    // Switched off, there is nothing to list, and some drivers answer nonsense.
+    let rules = match features.get("rx-ntuple-filter") {
+        Some(true) => notes.optional(machine.rules(name))?,
+        _ => None,
+    };
     let xdp_program = match machine.ethnl() {
         Some(ethnl) => notes.optional(ethnl.xdp_program(name, id.ifindex))?,
         None => None,
@@ -88,6 +93,7 @@ pub fn read_noting(
         rss: rss(machine, name, &mut notes)?,
         queues: queues(machine, name, id.ifindex, id.driver.as_deref(), &mut notes)?,
         features,
+        rules,
         threaded_napi: queues::threaded(root, name)?,
         xdp_program,
         coalesce,

@@ -12,7 +12,7 @@ use super::ethnl::{Ethnl, NapiQueue};
 use super::ethtool::{Ethtool, RssConfig};
 use super::root::{self, Root};
 use super::{DeviceId, Port, SysError, irq, queues};
-use crate::model::{CpuSet, QueueId};
+use crate::model::{CpuSet, QueueId, Rule, RuleContent, RuleTable};
 
 /// Drivers that are given their table by ioctl even where netlink could, since they take the "no
 /// change" of the input transformation (0xff) for "symmetric": `ice_set_rxfh` and `iavf_set_rxfh`
@@ -118,7 +118,7 @@ impl Machine {
         by_ioctl: impl FnOnce(&Ethtool) -> Result<(), SysError>,
     ) -> Result<(), SysError> {
         let Some(sockets) = &self.sockets else {
-            return Err(SysError::new("write table", nic, rustix::io::Errno::OPNOTSUPP));
+            return Err(unsupported("write table", nic));
         };
         // No operation, no family, no netlink at all (seccomp): the ioctl. But a refusal by netlink
         // is final: asking again by ioctl would write what was refused.
@@ -128,6 +128,10 @@ impl Machine {
         }
         by_ioctl(&sockets.ethtool)
     }
+}
+
+fn unsupported(call: &'static str, nic: &str) -> SysError {
+    SysError::new(call, nic, rustix::io::Errno::OPNOTSUPP)
 }
 
 impl Port for Machine {
@@ -187,6 +191,25 @@ impl Port for Machine {
 
     fn set_xps(&self, nic: &str, queue: QueueId, cpus: &CpuSet) -> Result<(), SysError> {
         queues::set_xps(&self.root, nic, queue, cpus)
+    }
+
+    fn rules(&self, nic: &str) -> Result<Option<RuleTable>, SysError> {
+        self.ethtool().map_or(Ok(None), |ethtool| ethtool.rules(nic))
+    }
+
+    fn rule(&self, nic: &str, location: u32) -> Result<RuleContent, SysError> {
+        let empty = Ok(RuleContent::Empty);
+        self.ethtool().map_or(empty, |ethtool| ethtool.rule(nic, location))
+    }
+
+    fn set_rule(&self, nic: &str, location: Option<u32>, rule: &Rule) -> Result<u32, SysError> {
+        let ethtool = self.ethtool().ok_or_else(|| unsupported("write rule", nic))?;
+        ethtool.set_rule(nic, location, rule)
+    }
+
+    fn delete_rule(&self, nic: &str, location: u32) -> Result<(), SysError> {
+        let ethtool = self.ethtool().ok_or_else(|| unsupported("delete rule", nic))?;
+        ethtool.delete_rule(nic, location)
     }
 
     fn boot_id(&self) -> Result<String, SysError> {

@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::SysError;
-use crate::model::{CpuSet, QueueId};
+use crate::model::{CpuSet, QueueId, Rule, RuleContent, RuleTable};
 
 /// What tells one NIC from another that takes its name or its index later.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -69,6 +69,21 @@ pub trait Port {
 
     /// Writes them. CPUs that are offline are dropped by the kernel without a word.
     fn set_xps(&self, nic: &str, queue: QueueId, cpus: &CpuSet) -> Result<(), SysError>;
+
+    /// All exact-match rules; `None` where the driver has none. A call for each rule: not for every
+    /// question.
+    fn rules(&self, nic: &str) -> Result<Option<RuleTable>, SysError>;
+
+    /// What is at a number of the rule table.
+    fn rule(&self, nic: &str, location: u32) -> Result<RuleContent, SysError>;
+
+    /// Puts `rule` at `location`, in one write over the rule that may be there, or with none where
+    /// the driver likes. Returns the number that it has. Packets in flight may still come by the old
+    /// queue.
+    fn set_rule(&self, nic: &str, location: Option<u32>, rule: &Rule) -> Result<u32, SysError>;
+
+    /// Deletes the rule at `location`.
+    fn delete_rule(&self, nic: &str, location: u32) -> Result<(), SysError>;
 
     /// Identity of this boot (`/proc/sys/kernel/random/boot_id`, random(4)).
     fn boot_id(&self) -> Result<String, SysError>;
