@@ -8,6 +8,7 @@
 //!
 //! It does not know how to undo: that is `restore`.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -187,9 +188,13 @@ impl Journal {
     ) -> Result<(), JournalError> {
         let mut record = self.record.clone();
         record.pid = std::process::id();
+        let mut noted: HashSet<&Target> = HashSet::new();
         for change in changes {
+            let again = !noted.insert(&change.target);
             let known = record.entries.iter_mut().find(|entry| entry.target == change.target);
             match known {
+                // Set twice by one plan, which may be killed in between.
+                Some(entry) if again => entry.ours.push(change.to.clone()),
                 // `from` was read back from the device just before: what steer left earlier and is
                 // no longer there need not be remembered.
                 Some(entry) => entry.ours = vec![change.from.clone(), change.to.clone()],

@@ -8,16 +8,20 @@
 //!
 //! Whether it helped is not decided here: see [`verify`].
 
+mod device;
 pub mod journal;
 mod restore;
 #[cfg(test)]
 mod tests;
 pub mod verify;
 
+use std::collections::HashMap;
 use std::fmt;
 
 use crate::plan::{Change, Step, Target, Value};
-use crate::sys::{Port, SysError};
+use crate::sys::Port;
+
+use device::Device;
 
 pub use journal::{Journal, JournalError};
 pub use restore::{Restoration, RestoreError, Trust, restore};
@@ -84,8 +88,16 @@ pub fn apply(
 ) -> Result<Receipt, JournalError> {
     let mut receipt = Receipt::default();
     let mut changes = Vec::new();
+    let mut device = Device::new(nic, port);
+    // What this plan has set by then, where it sets something twice: a rule that the driver numbers
+    // is replaced by deleting and adding it.
+    let mut ahead: HashMap<&Target, &Value> = HashMap::new();
     for Step { change, .. } in steps {
-        match read(nic, &change.target, port) {
+        let found = match ahead.insert(&change.target, &change.to) {
+            Some(value) => Ok(value.clone()),
+            None => device.read(&change.target),
+        };
+        match found {
             Ok(found) if found == change.from => changes.push(change.clone()),
             Ok(found) => receipt.contested.push(Contest {
                 target: change.target.clone(),
@@ -104,7 +116,7 @@ pub fn apply(
     }
     journal.intend(&changes, |irq| port.irq_name(irq))?;
     for change in changes {
-        match write(nic, &change, port) {
+        match device.write(&change) {
             Ok(()) => receipt.done.push(change),
             Err(failure) => {
                 receipt.failed = Some(failure);
@@ -116,16 +128,20 @@ pub fn apply(
             }
         }
     }
+    forget_rules(journal, &receipt.done);
+    let undone: Vec<Change> = receipt.taken_back.iter().map(Change::inverse).collect();
+    forget_rules(journal, &undone);
     Ok(receipt)
 }
 
 /// Undoes `changes`, newest first, trying each, and notes in `receipt` what came of it.
 pub fn take_back(nic: &str, changes: &[Change], port: &dyn Port, receipt: &mut Receipt) {
+    let mut device = Device::new(nic, port);
     for change in changes.iter().rev() {
         let undo = change.inverse();
-        let outcome = match read(nic, &undo.target, port) {
+        let outcome = match device.read(&undo.target) {
             Ok(found) if found == undo.to => Ok(()),
-            Ok(found) if found == undo.from => write(nic, &undo, port),
+            Ok(found) if found == undo.from => device.write(&undo),
             Ok(found) => {
                 receipt.contested.push(Contest {
                     target: undo.target.clone(),
@@ -145,49 +161,39 @@ pub fn take_back(nic: &str, changes: &[Change], port: &dyn Port, receipt: &mut R
 
 /// Reads what `target` is set to.
 pub fn read(nic: &str, target: &Target, port: &dyn Port) -> Result<Value, Failure> {
-    let fail = |error: &SysError| Failure {
-        target: target.clone(),
-        why: error.to_string(),
-        gone: error.is_gone(),
-    };
-    let absent =
-        || Failure { target: target.clone(), why: format!("{nic} no longer has it"), gone: false };
-    match target {
-        Target::Table => match port.rss_table(nic) {
-            Ok(table) => table.map(Value::Table).ok_or_else(absent),
-            Err(error) => Err(fail(&error)),
-        },
-        Target::IrqAffinity { irq, .. } => {
-            port.irq_affinity(*irq).map(Value::Cpus).map_err(|error| fail(&error))
-        }
-        Target::Xps { queue } => match port.xps(nic, *queue) {
-            Ok(cpus) => cpus.map(Value::Cpus).ok_or_else(absent),
-            Err(error) => Err(fail(&error)),
-        },
-    }
+    Device::new(nic, port).read(target)
 }
 
-/// Writes one change and reads it back.
-fn write(nic: &str, change: &Change, port: &dyn Port) -> Result<(), Failure> {
-    let fail = |why: String, gone| Failure { target: change.target.clone(), why, gone };
-    let written = match (&change.target, &change.to) {
-        (Target::Table, Value::Table(table)) => port.set_rss_table(nic, table),
-        (Target::IrqAffinity { irq, .. }, Value::Cpus(cpus)) => port.set_irq_affinity(*irq, cpus),
-        (Target::Xps { queue }, Value::Cpus(cpus)) => port.set_xps(nic, *queue, cpus),
-        (target, value) => {
-            return Err(fail(format!("{value} is no value for {target}"), false));
+/// What of `journal` holds neither steer's value nor the original; an object that cannot be read is
+/// not among them.
+#[must_use]
+pub fn contests(journal: &Journal, port: &dyn Port) -> Vec<Contest> {
+    let record = journal.record();
+    let mut device = Device::new(&record.nic, port);
+    let mut contests = Vec::new();
+    for entry in &record.entries {
+        let Ok(found) = device.read(&entry.target) else { continue };
+        if found != entry.original && !entry.ours.contains(&found) {
+            let expected = entry.ours.last().unwrap_or(&entry.original).clone();
+            contests.push(Contest { target: entry.target.clone(), expected, found });
         }
-    };
-    written.map_err(|error| fail(error.to_string(), error.is_gone()))?;
-    let found = read(nic, &change.target, port)?;
-    if found != change.to {
-        return Err(fail(
-            format!("wrote {}, the kernel agreed, and {found} is read back", change.to),
-            false,
-        ));
     }
-    // Where an interrupt is delivered is not asked here: x86 moves it when it next fires
-    // (kernel/irq/migration.c), and until then `effective_affinity_list` names the old CPU. Whether
-    // the queue followed is for `verify` to see.
-    Ok(())
+    contests
+}
+
+/// Forgets rules that are as they were before steer. They come and go with their flows, and each flow
+/// that ever had one must not stay in the journal. That a journal names more than it must is harmless
+/// (`restore` finds it as it should be), so that failing to shorten it is none here.
+pub fn forget_rules(journal: &mut Journal, settled: &[Change]) {
+    let is_back = |change: &&Change| {
+        change.target.is_rule()
+            && journal.entry(&change.target).is_some_and(|entry| entry.original == change.to)
+    };
+    let back: Vec<Target> =
+        settled.iter().filter(is_back).map(|change| change.target.clone()).collect();
+    if !back.is_empty()
+        && let Err(error) = journal.forget(&back)
+    {
+        log::debug!("rules that are gone stay in the journal: {error}");
+    }
 }

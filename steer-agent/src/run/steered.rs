@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 
 use crate::apply::verify::{Promise, Verdict};
-use crate::apply::{self, Contest, Journal, Receipt, Restoration, Trust, read};
+use crate::apply::{self, Journal, Receipt, Restoration, Trust, contests};
 use crate::model::{MappingVerdict, Nic, NicWorld, World};
 use crate::plan::{self, Pace, Plan};
 use crate::policy::Policy;
@@ -357,19 +357,4 @@ fn own(nic: &Nic) -> anyhow::Result<Owner> {
             nic.name
         ),
     }
-}
-
-/// Objects of the journal that hold neither steer's value nor the original.
-fn contests(journal: &Journal, port: &dyn Port) -> Vec<Contest> {
-    let record = journal.record();
-    record
-        .entries
-        .iter()
-        .filter_map(|entry| {
-            let found = read(&record.nic, &entry.target, port).ok()?;
-            let known = found == entry.original || entry.ours.contains(&found);
-            let expected = entry.ours.last().unwrap_or(&entry.original).clone();
-            (!known).then(|| Contest { target: entry.target.clone(), expected, found })
-        })
-        .collect()
 }
