@@ -61,6 +61,8 @@ fn set_up(nic: &str) -> Result<Guest> {
         }
     }
     redirect_output()?;
+    // The first word, by which xtask knows that the machine is up.
+    println!("up");
     set_up_network(nic)?;
     let program = std::env::current_exe()?;
     Ok(Guest {

@@ -6,15 +6,16 @@ use super::select::for_writing;
 use super::{Exit, Settings, rights};
 use crate::model::World;
 use crate::observe::Watch;
-use crate::plan::{self, Pace};
+use crate::plan::{self, Experience, Shared};
 use crate::report::{NicState, text};
 use crate::run::steered::{Hand, Steered};
 use crate::sys::Machine;
 
 pub(super) fn apply(args: &ApplyArgs, settings: &Settings) -> anyhow::Result<Exit> {
+    let policy = args.planning.over(&settings.policy);
     let machine = Machine::open()?;
     let nics = for_writing(&machine, &args.interfaces)?;
-    rights::to_write(&machine, args.observer.resolve())?;
+    rights::to_write(&machine, args.planning.observer.resolve())?;
     let say = |line: &str| {
         if let Err(error) = print_line(line) {
             log::warn!("cannot write to standard output: {error}");
@@ -24,8 +25,8 @@ pub(super) fn apply(args: &ApplyArgs, settings: &Settings) -> anyhow::Result<Exi
     for nic in &nics {
         steered.push(Steered::begin(nic, &machine, &settings.state_dir, false, &say)?);
     }
-    let mut watch = Watch::start(&machine, &nics, args.observer.resolve())?;
-    let hand = Hand { port: &machine, policy: &settings.policy, say: &say };
+    let mut watch = Watch::start(&machine, &nics, args.planning.observer.resolve())?;
+    let hand = Hand { port: &machine, policy: &policy, say: &say };
 
     note(&format!("observing for {:?}", args.window));
     watch.warm_up()?;
@@ -33,10 +34,12 @@ pub(super) fn apply(args: &ApplyArgs, settings: &Settings) -> anyhow::Result<Exi
     std::thread::sleep(args.window);
     let world = World::between(&first, &watch.sample()?, first.at_ns);
     let (mut wrote, mut refused) = (false, false);
+    let mut shared = Shared::new(&world);
     for one in &mut steered {
         let Some(nic) = world.nics.iter().find(|nic| nic.nic.name == one.name()) else { continue };
-        let softirq = world.softirq_share.as_deref();
-        let plan = plan::plan(nic, &world.topology, softirq, &settings.policy, Pace::First);
+        let host = shared.around(nic);
+        let plan = plan::plan(nic, &host, &policy, &Experience::default());
+        shared.follow(nic, &plan);
         print(&text::plan(&plan))?;
         if !plan.is_empty() {
             one.correct(nic, &plan, &hand);

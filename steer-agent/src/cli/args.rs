@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::observe::Observer;
+use crate::policy::{Placement, Policy};
 
 /// Makes a connection's packets and its consumer meet on one CPU.
 ///
@@ -100,12 +101,9 @@ pub struct PlanArgs {
     /// How long to observe
     #[arg(long = "for", value_name = "TIME", default_value = "3s", value_parser = duration)]
     pub window: Duration,
-    /// How to see packets arrive
-    #[arg(long, value_name = "HOW", default_value = "auto")]
-    pub observer: ObserverArg,
-    /// Where interrupts are to be, relative to consumers
-    #[arg(long, value_name = "POLICY", default_value = "same-core")]
-    pub policy: PolicyArg,
+    /// How to observe and what to plan for.
+    #[command(flatten)]
+    pub planning: PlanningArgs,
     /// Plan the problem in this file instead (`-` is standard input; see docs/planner.md)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["interfaces", "window", "observer", "policy"])]
     pub problem: Option<PathBuf>,
@@ -125,12 +123,9 @@ pub struct ApplyArgs {
     /// How long to observe before, and again after
     #[arg(long = "for", value_name = "TIME", default_value = "3s", value_parser = duration)]
     pub window: Duration,
-    /// How to see packets arrive
-    #[arg(long, value_name = "HOW", default_value = "auto")]
-    pub observer: ObserverArg,
-    /// Where interrupts are to be, relative to consumers
-    #[arg(long, value_name = "POLICY", default_value = "same-core")]
-    pub policy: PolicyArg,
+    /// How to observe and what to plan for.
+    #[command(flatten)]
+    pub planning: PlanningArgs,
 }
 
 /// Arguments of `run`.
@@ -144,12 +139,9 @@ pub struct RunArgs {
     /// What to leave behind on SIGTERM and Ctrl-C [default: restore]
     #[arg(long, value_name = "WHAT")]
     pub on_exit: Option<OnExit>,
-    /// How to see packets arrive
-    #[arg(long, value_name = "HOW", default_value = "auto")]
-    pub observer: ObserverArg,
-    /// Where interrupts are to be, relative to consumers
-    #[arg(long, value_name = "POLICY", default_value = "same-core")]
-    pub policy: PolicyArg,
+    /// How to observe and what to plan for.
+    #[command(flatten)]
+    pub planning: PlanningArgs,
     /// Say what would be written and write nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -163,6 +155,26 @@ pub struct RestoreArgs {
     /// Put back over what somebody else has set since
     #[arg(long)]
     pub force: bool,
+}
+
+/// What `plan`, `apply` and `run` have in common.
+#[derive(Clone, Debug, clap::Args)]
+pub struct PlanningArgs {
+    /// How to see packets arrive
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub observer: ObserverArg,
+    /// Where interrupts are to be, relative to consumers [default: same-core]
+    #[arg(long, value_name = "POLICY")]
+    pub policy: Option<PolicyArg>,
+}
+
+impl PlanningArgs {
+    /// The configured policy with what the arguments say instead.
+    #[must_use]
+    pub fn over(&self, configured: &Policy) -> Policy {
+        let placement = self.policy.map_or(configured.placement, PolicyArg::resolve);
+        Policy { placement, ..configured.clone() }
+    }
 }
 
 /// How packets are seen to arrive.
@@ -192,6 +204,28 @@ impl ObserverArg {
 pub enum PolicyArg {
     /// On the consumer's own CPU
     SameCore,
+    /// On the other hardware thread of the consumer's core
+    SmtSibling,
+    /// Anywhere under the consumer's last-level cache
+    SameLlc,
+    /// Anywhere on the consumer's NUMA node
+    SameNode,
+    /// Near the consumer, but on cores that consume nothing
+    Dedicated,
+}
+
+impl PolicyArg {
+    /// The placement that is meant.
+    #[must_use]
+    pub fn resolve(self) -> Placement {
+        match self {
+            Self::SameCore => Placement::SameCore,
+            Self::SmtSibling => Placement::SmtSibling,
+            Self::SameLlc => Placement::SameLlc,
+            Self::SameNode => Placement::SameNode,
+            Self::Dedicated => Placement::Dedicated,
+        }
+    }
 }
 
 /// What `run` leaves behind.

@@ -7,7 +7,7 @@ use super::select::{Selected, for_reading, steerable};
 use super::{Exit, Settings, rights};
 use crate::model::World;
 use crate::observe::Watch;
-use crate::plan::{self, Pace, Plan};
+use crate::plan::{self, Experience, Plan, Shared};
 use crate::report::text;
 use crate::sys::Machine;
 
@@ -15,6 +15,7 @@ pub(super) fn plan(args: &PlanArgs, settings: &Settings) -> anyhow::Result<Exit>
     if let Some(file) = &args.problem {
         return problem(file, args.seed, args.budget_us, args.json);
     }
+    let policy = args.planning.over(&settings.policy);
     let machine = Machine::open()?;
     let selected = for_reading(&machine, &args.interfaces)?;
     if selected.is_empty() {
@@ -30,16 +31,19 @@ pub(super) fn plan(args: &PlanArgs, settings: &Settings) -> anyhow::Result<Exit>
         }
     }
     if !nics.is_empty() {
-        rights::to_observe(&machine, args.observer.resolve())?;
-        let mut watch = Watch::start(&machine, &nics, args.observer.resolve())?;
+        rights::to_observe(&machine, args.planning.observer.resolve())?;
+        let mut watch = Watch::start(&machine, &nics, args.planning.observer.resolve())?;
         watch.warm_up()?;
         let first = watch.sample()?;
         note(&format!("observing for {:?}; nothing is written", args.window));
         std::thread::sleep(args.window);
         let world = World::between(&first, &watch.sample()?, first.at_ns);
+        let mut shared = Shared::new(&world);
         plans.extend(world.nics.iter().map(|nic| {
-            let softirq = world.softirq_share.as_deref();
-            plan::plan(nic, &world.topology, softirq, &settings.policy, Pace::First)
+            let host = shared.around(nic);
+            let plan = plan::plan(nic, &host, &policy, &Experience::default());
+            shared.follow(nic, &plan);
+            plan
         }));
     }
     if args.json {

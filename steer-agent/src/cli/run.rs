@@ -10,7 +10,7 @@ use crate::sys::Machine;
 pub(super) fn run(args: &RunArgs, settings: &Settings) -> anyhow::Result<Exit> {
     let machine = Machine::open()?;
     let nics = for_writing(&machine, &args.interfaces)?;
-    rights::to_write(&machine, args.observer.resolve())?;
+    rights::to_write(&machine, args.planning.observer.resolve())?;
     let names: Vec<String> = nics.iter().map(|nic| nic.name.clone()).collect();
     let on_exit = args.on_exit.unwrap_or(settings.on_exit);
     let period = args.period.unwrap_or(settings.period);
@@ -30,8 +30,8 @@ pub(super) fn run(args: &RunArgs, settings: &Settings) -> anyhow::Result<Exit> {
         nics,
         period,
         restore_on_exit: on_exit == OnExit::Restore,
-        observer: args.observer.resolve(),
-        policy: settings.policy.clone(),
+        observer: args.planning.observer.resolve(),
+        policy: args.planning.over(&settings.policy),
         state_dir: settings.state_dir.clone(),
         runtime_dir: settings.runtime_dir.clone(),
         dry_run: args.dry_run,

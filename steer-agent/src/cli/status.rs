@@ -8,7 +8,7 @@ use super::select::{Selected, for_reading, steerable};
 use super::{Exit, Settings, rights};
 use crate::model::{MappingVerdict, Nic, NicWorld, Sample, World};
 use crate::observe::Watch;
-use crate::plan::{self, Pace};
+use crate::plan::{self, Experience, Host, Shared};
 use crate::policy::Policy;
 use crate::report::socket::{Request, ask};
 use crate::report::{NicState, NicStatus, Source, Status, text};
@@ -128,11 +128,12 @@ impl Observation<'_> {
         std::thread::sleep(self.args.window);
         let second = watch.sample()?;
         let world = World::between(&first, &second, first.at_ns);
+        let shared = Shared::new(&world);
         let nics = world
             .nics
             .iter()
             .map(|nic| {
-                let mut status = observed(&world, nic, &self.settings.policy);
+                let mut status = observed(&world, nic, &shared.around(nic), &self.settings.policy);
                 if self.args.flows {
                     status.add_flows(&second.flows, nic.nic.ifindex, first.at_ns);
                 }
@@ -147,9 +148,8 @@ impl Observation<'_> {
 }
 
 /// The status of a NIC that is only looked at.
-fn observed(world: &World, nic: &NicWorld, policy: &Policy) -> NicStatus {
-    let plan =
-        plan::plan(nic, &world.topology, world.softirq_share.as_deref(), policy, Pace::First);
+fn observed(world: &World, nic: &NicWorld, host: &Host<'_>, policy: &Policy) -> NicStatus {
+    let plan = plan::plan(nic, host, policy, &Experience::default());
     let (state, reason) = match nic.mapping.verdict() {
         MappingVerdict::Verified => (NicState::Observing, None),
         MappingVerdict::Unverified => {

@@ -50,6 +50,15 @@ impl Matrix {
         }
     }
 
+    /// Takes `count` from a cell, as far as it is there.
+    pub fn take(&mut self, row: usize, column: usize, count: u64) {
+        if column < self.columns
+            && let Some(cell) = self.cells.get_mut(row * self.columns + column)
+        {
+            *cell = cell.saturating_sub(count);
+        }
+    }
+
     /// Sum of all cells.
     #[must_use]
     pub fn total(&self) -> u64 {

@@ -27,7 +27,7 @@ pub use rules::{
 };
 pub use sample::{Flow, FlowAddr, NicCounters, NicSample, Sample};
 pub use topology::{CpuInfo, Distance, Topology};
-pub use world::{Alignment, Mismatch, NicWorld, QueueWorld, World};
+pub use world::{Alignment, FlowWorld, Mismatch, NicWorld, QueueWorld, World};
 
 /// Number of a CPU, as in `/sys/devices/system/cpu/cpuN`.
 pub type CpuId = u32;

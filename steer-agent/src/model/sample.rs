@@ -1,5 +1,6 @@
 //! What was read in one go, and when. No rates, no conclusions.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,9 @@ use super::{CpuId, Matrix, Nic, QueueId, Topology};
 pub struct Sample {
     /// Monotonic clock (`CLOCK_MONOTONIC`, the clock of `bpf_ktime_get_ns`), in nanoseconds.
     pub at_ns: u64,
+    /// When observing began, on the same clock: flows first seen about then may be older.
+    #[serde(default)]
+    pub since_ns: u64,
     /// Online CPUs.
     pub topology: Topology,
     /// Softirq time since boot by CPU, in nanoseconds; `None` where /proc/stat could not be read.
@@ -19,6 +23,10 @@ pub struct Sample {
     pub nics: Vec<NicSample>,
     /// The flows that the kernel side remembers (a bounded set of recent ones).
     pub flows: Vec<Flow>,
+    /// What this host accepts connections on, as (IP protocol, port); `None` where it could not be
+    /// read.
+    #[serde(default)]
+    pub listening: Option<BTreeSet<(u8, u16)>>,
     /// In-kernel failure counters by name.
     pub health: Vec<(String, u64)>,
     /// Sentences about what could not be read this time.

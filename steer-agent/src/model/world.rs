@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::mapping::bucket_of;
-use super::{
-    CpuId, Distance, Flow, FlowAddr, Mapping, Matrix, Nic, NicSample, QueueId, Sample, Topology,
-};
+use super::{CpuId, Distance, Mapping, Matrix, Nic, NicSample, QueueId, Sample, Topology};
+
+mod flows;
+
+pub use flows::{FlowWorld, Mismatch};
 
 /// The state of the host over a window.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -40,15 +41,26 @@ pub struct NicWorld {
     /// `load_per_s` was shared out by consumption, since packets carry no NIC hash.
     pub load_estimated: bool,
     /// Consumption per second by bucket, as (consumer CPU, rate); `None` where buckets are unknown.
+    /// What flows younger than [`NicWorld::YOUNG_S`] consumed is left out: they end before a plan
+    /// made for them is written, and fitted to them it would promise what the next window breaks.
     pub demand_per_s: Option<Vec<Vec<(CpuId, f64)>>>,
     /// How many consumptions stand behind `demand_per_s`.
     pub demand_samples: u64,
+    /// Share of all consumption that young flows had and `demand_per_s` leaves out, as far as flows
+    /// are remembered.
+    pub young_share: f64,
     /// Where consumption happens relative to arrival.
     pub alignment: Alignment,
     /// Flows consumed away from their queue's CPU, dearest first, at most [`NicWorld::MOST_FLOWS`].
     pub mismatches: Vec<Mismatch>,
     /// Flows active within the window.
     pub active_flows: usize,
+    /// The heaviest of them, heaviest first, at most [`NicWorld::MOST_ACTIVE`].
+    pub flows: Vec<FlowWorld>,
+    /// Share of a flow's consumption that was on the CPU that consumed most of it, averaged over
+    /// flows by what they consumed: 1 where consumers stay, 0.5 where they change CPU about four
+    /// times in a window. `None` without consumption.
+    pub residency: Option<f64>,
 }
 
 /// One RX queue over a window.
@@ -98,31 +110,6 @@ pub struct Alignment {
     pub unattributed_per_s: f64,
 }
 
-/// A flow that is consumed away from its queue's CPU.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Mismatch {
-    /// Its addresses.
-    pub addr: FlowAddr,
-    /// Bucket of its hash.
-    pub bucket: Option<usize>,
-    /// Its RX queue.
-    pub queue: Option<QueueId>,
-    /// The CPU that polls the queue.
-    pub softirq_cpu: CpuId,
-    /// The CPU that consumes.
-    pub consumer_cpu: CpuId,
-    /// Between the two.
-    pub distance: Distance,
-    /// Consumption per second.
-    pub per_s: f64,
-    /// Modelled cost in nanoseconds per second, as in [`Alignment::cost_ns_per_s`].
-    pub cost_ns_per_s: f64,
-    /// Consuming process.
-    pub pid: Option<u32>,
-    /// Its task's name.
-    pub comm: String,
-}
-
 impl World {
     /// What happened between two samples. `settled_ns` is the moment (on the clock of
     /// [`Sample::at_ns`]) after which what is seen reflects the present settings: flows last
@@ -158,6 +145,10 @@ impl World {
 impl NicWorld {
     /// Longest list of mismatched flows that is kept.
     pub const MOST_FLOWS: usize = 256;
+    /// Longest list of active flows that is kept.
+    pub const MOST_ACTIVE: usize = 8192;
+    /// Flows that live shorter than this, in seconds, are young: handshakes and single requests.
+    pub const YOUNG_S: f64 = 0.5;
 
     /// Where packets of `queue` are processed: as seen, else as its interrupt is set.
     #[must_use]
@@ -188,13 +179,6 @@ struct Window<'a> {
     settled_ns: u64,
 }
 
-/// A flow that was active in the window, with what it consumed there.
-struct Active<'a> {
-    flow: &'a Flow,
-    consumed: u64,
-    mismatched: u64,
-}
-
 impl Window<'_> {
     fn nic(&self, sample: &NicSample) -> NicWorld {
         let nic = &sample.nic;
@@ -216,17 +200,20 @@ impl Window<'_> {
         let by_protocol = now.consumed_by_protocol.since(&before.consumed_by_protocol);
         let unattributed = now.unattributed.saturating_sub(before.unattributed);
 
+        let active = self.active_flows(nic.ifindex);
         let demand = difference(now.demand.as_ref(), before.demand.as_ref());
-        let demand_samples = demand.as_ref().map_or(0, Matrix::total);
-        let demand_per_s = demand.map(|demand| self.rates_by_cpu(&demand));
+        let demand_per_s = demand.as_ref().map(|demand| self.rates_by_cpu(demand));
         let measured = difference(now.load.as_ref(), before.load.as_ref())
             .map(|load| self.row_sums(&load))
             .filter(|load| load.iter().any(|rate| *rate > 0.0));
         let load_estimated = measured.is_none();
         let load_per_s = measured
             .or_else(|| demand_per_s.as_ref().map(|demand| estimate_load(table, demand, &queues)));
+        // Load is everybody's, demand only theirs who will still be there.
+        let (lasting, young) = demand.map(|demand| self.lasting(demand, &active)).unzip();
+        let demand_samples = lasting.as_ref().map_or(0, Matrix::total);
+        let demand_per_s = lasting.map(|lasting| self.rates_by_cpu(&lasting));
 
-        let active = self.active_flows(nic.ifindex);
         let settled = active
             .iter()
             .filter(|active| active.flow.last_ns > self.settled_ns)
@@ -236,6 +223,9 @@ impl Window<'_> {
             alignment: self.alignment(&by_napi, &by_protocol, unattributed),
             mismatches: self.mismatches(table.len(), &active),
             active_flows: active.len(),
+            flows: self.flows(table.len(), &active),
+            residency: flows::residency(&active),
+            young_share: young.unwrap_or(0.0),
             nic: nic.clone(),
             queues,
             load_per_s,
@@ -306,59 +296,6 @@ impl Window<'_> {
             cost_ns_per_s: cost_ns / self.seconds,
             unattributed_per_s: unattributed as f64 / self.seconds,
         }
-    }
-
-    fn active_flows(&self, ifindex: u32) -> Vec<Active<'_>> {
-        let earlier: HashMap<FlowAddr, &Flow> =
-            self.earlier.flows.iter().map(|flow| (flow.addr, flow)).collect();
-        self.now
-            .flows
-            .iter()
-            .filter(|flow| flow.ifindex == Some(ifindex) && flow.last_ns > self.earlier.at_ns)
-            .map(|flow| {
-                // An evicted and re-created entry starts again from zero.
-                let before = earlier.get(&flow.addr).filter(|old| old.first_ns == flow.first_ns);
-                Active {
-                    flow,
-                    consumed: flow.consumed.saturating_sub(before.map_or(0, |old| old.consumed)),
-                    mismatched: flow
-                        .mismatched
-                        .saturating_sub(before.map_or(0, |old| old.mismatched)),
-                }
-            })
-            .filter(|active| active.consumed > 0)
-            .collect()
-    }
-
-    fn mismatches(&self, buckets: usize, active: &[Active<'_>]) -> Vec<Mismatch> {
-        let mut mismatches: Vec<Mismatch> = active
-            .iter()
-            .filter_map(|Active { flow, mismatched, .. }| {
-                let softirq_cpu = flow.softirq_cpu?;
-                if *mismatched == 0 || softirq_cpu == flow.consumer_cpu {
-                    return None;
-                }
-                let distance = self.now.topology.distance(softirq_cpu, flow.consumer_cpu);
-                let per_s = *mismatched as f64 / self.seconds;
-                Some(Mismatch {
-                    addr: flow.addr,
-                    bucket: flow.hash.and_then(|hash| bucket_of(hash, buckets)),
-                    queue: flow.queue,
-                    softirq_cpu,
-                    consumer_cpu: flow.consumer_cpu,
-                    distance,
-                    per_s,
-                    cost_ns_per_s: per_s * distance.line_ns(),
-                    pid: flow.pid,
-                    comm: flow.comm.clone(),
-                })
-            })
-            .collect();
-        mismatches.sort_by(|a, b| {
-            b.cost_ns_per_s.total_cmp(&a.cost_ns_per_s).then_with(|| a.addr.cmp(&b.addr))
-        });
-        mismatches.truncate(NicWorld::MOST_FLOWS);
-        mismatches
     }
 
     fn row_sums(&self, matrix: &Matrix) -> Vec<f64> {

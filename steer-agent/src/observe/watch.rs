@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use super::calibrate::Calibration;
 use super::{KernelSide, Observer, ProgramStatus, StartOptions, WatchedNic, host, nic};
 use crate::model::{Nic, NicCounters, NicSample, Sample};
-use crate::sys::Machine;
+use crate::sys::{Machine, diag};
 
 /// Long enough to see every flow that matters once; short enough to go unnoticed.
 const WARM_UP: Duration = Duration::from_millis(400);
@@ -22,6 +22,7 @@ pub struct Watch<'a> {
     kernel: KernelSide,
     nics: Vec<Watched>,
     last_ns: u64,
+    since_ns: u64,
 }
 
 /// One NIC under observation.
@@ -44,7 +45,8 @@ impl<'a> Watch<'a> {
             .into_iter()
             .map(|told| Watched { told, calibration: Calibration::default() })
             .collect();
-        Ok(Self { machine, kernel, nics, last_ns: host::monotonic_ns() })
+        let since_ns = host::monotonic_ns();
+        Ok(Self { machine, kernel, nics, last_ns: since_ns, since_ns })
     }
 
     /// The programs, and what became of each.
@@ -112,12 +114,15 @@ impl<'a> Watch<'a> {
             nics.push(NicSample { nic, counters });
         }
         self.last_ns = at_ns;
+        let listening = diag::listening().map_err(|error| log::debug!("{error}")).ok();
         Ok(Sample {
             at_ns,
+            since_ns: self.since_ns,
             topology,
             softirq_ns,
             nics,
             flows: reading.flows,
+            listening,
             health: reading.health,
             missing,
         })

@@ -5,11 +5,26 @@ use std::collections::BTreeSet;
 use super::Pace;
 use super::setting::{Arrangement, Indices, Setting};
 use super::solve;
-use crate::model::CpuId;
+use crate::model::{CpuId, NicWorld};
+use crate::policy::Policy;
 
 /// Consumers lighter than this share of all consumption are not worth a sentence: interrupt-time
 /// readers and one-off processes.
 const FAINT: f64 = 0.01;
+
+/// Why there is nothing to plan by.
+pub(super) fn too_little(world: &NicWorld, policy: &Policy) -> String {
+    let (seen, needed) = (world.demand_samples, policy.least_samples);
+    if world.young_share > 0.5 {
+        return format!(
+            "{:.0} % of consumption is by connections that live shorter than {} s: no table can follow \
+             them",
+            world.young_share * 100.0,
+            NicWorld::YOUNG_S
+        );
+    }
+    format!("too little traffic to plan by: {seen} consumptions in the window, {needed} are needed")
+}
 
 /// Sentences about what `to` leaves undone.
 pub(super) fn reasons(
@@ -20,6 +35,15 @@ pub(super) fn reasons(
     pace: Pace,
 ) -> Vec<String> {
     let mut reasons = Vec::new();
+    if let Some(residency) =
+        setting.experience.residency().filter(|_| setting.experience.is_braking())
+    {
+        reasons.push(format!(
+            "consumers change CPU too often to be followed ({:.0} % of a flow's consumption is where most \
+             of it is): planned by caches, not by cores; pinned workers would help",
+            residency * 100.0
+        ));
+    }
     let wanted = consumers(setting);
     let allowed = setting.allowed();
     let barred: Vec<CpuId> = wanted.iter().filter(|cpu| !allowed.contains(cpu)).copied().collect();

@@ -1,4 +1,5 @@
-//! Decides what to change: a [`NicWorld`] and a [`Policy`] in, a [`Plan`] out.
+//! Decides what to change: a [`NicWorld`], its [`Host`], a [`Policy`] and the [`Experience`] of earlier
+//! periods in, a [`Plan`] out.
 //!
 //! # Problem
 //! Every bucket of the indirection table is consumed on some CPUs (its *demand*). The table gives
@@ -8,12 +9,14 @@
 //!
 //! # Method
 //! 1. [`setting`] turns the world into numbers: distances by the placement policy, how much each
-//!    CPU may carry, what may be moved and how much of it in one period.
+//!    CPU may carry ([`capacity`]), what may be moved and how much of it in one period.
 //! 2. [`solve`] finds the table and the affinities of least cost; its own text says how and what it
 //!    guarantees. What it finds is kept if it saves a share of the present cost that is worth the
 //!    writes, or cures an overload.
-//! 3. XPS follows: the TX queue with a queue's number is given the queue's CPU.
-//! 4. [`explain`] says what was left undone, and why.
+//! 3. [`experience`] is what earlier periods taught: traffic is smoothed, moves cost more where promises
+//!    did not come true or a bucket has just moved, and where consumers roam only caches count.
+//! 4. XPS follows: the TX queue with a queue's number is given the queue's CPU.
+//! 5. [`explain`] says what was left undone, and why.
 //!
 //! # Guarantees
 //! Each has a test of the same name in `tests.rs`.
@@ -27,10 +30,14 @@
 //! - `only_allowed_cpus_are_given_interrupts`
 //! - `the_same_world_gives_the_same_plan`
 //! - `moves_are_limited_after_the_first_plan`
+//! - `nics_that_share_cpus_share_their_room`
 //!
 //! Pure: no I/O, no clock, no randomness.
 
+mod capacity;
+pub mod experience;
 mod explain;
+mod host;
 pub mod problem;
 mod setting;
 pub mod solve;
@@ -40,12 +47,14 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{CpuId, MappingVerdict, NicWorld, Topology};
+use crate::model::{CpuId, MappingVerdict, NicWorld};
 use crate::policy::Policy;
 
 use setting::Setting;
 use solve::{Budget, Solution, Workspace};
 
+pub use experience::{Experience, Forecast, Outcome};
+pub use host::{Host, Shared};
 pub use step::{Change, Step, Target, Value};
 
 /// What is to be done to one NIC.
@@ -64,6 +73,12 @@ pub struct Plan {
     pub achievable: Option<f64>,
     /// Why these steps, and why not others; at least one sentence where there is no step.
     pub reasons: Vec<String>,
+    /// What each bucket that comes to another CPU is expected to save there.
+    #[serde(skip)]
+    pub forecast: Vec<Forecast>,
+    /// Packets per second of this NIC on each CPU after `steps`.
+    #[serde(skip)]
+    pub carried: Vec<(CpuId, f64)>,
 }
 
 impl Plan {
@@ -89,15 +104,10 @@ pub enum Pace {
     Steady,
 }
 
-/// Plans for one NIC. `softirq_share` is the share of each CPU's time in softirq, where known.
+/// Plans for one NIC.
 #[must_use]
-pub fn plan(
-    world: &NicWorld,
-    topology: &Topology,
-    softirq_share: Option<&[(CpuId, f64)]>,
-    policy: &Policy,
-    pace: Pace,
-) -> Plan {
+pub fn plan(world: &NicWorld, host: &Host<'_>, policy: &Policy, experience: &Experience) -> Plan {
+    let pace = experience.pace();
     let mut plan =
         Plan { nic: world.nic.name.clone(), share_now: world.alignment.share, ..Plan::default() };
     let Some(rss) = world.nic.rss.as_ref().filter(|rss| !rss.table.is_empty()) else {
@@ -125,20 +135,24 @@ pub fn plan(
         }
     }
     if world.demand_samples < policy.least_samples {
-        plan.reasons.push(format!(
-            "too little traffic to plan by: {} consumptions in the window, {} are needed",
-            world.demand_samples, policy.least_samples
-        ));
+        plan.reasons.push(explain::too_little(world, policy));
         return plan;
     }
 
-    let setting =
-        Setting { world, topology, softirq_share, policy, table: &rss.table, demand, load };
+    let setting = Setting {
+        world,
+        host,
+        policy,
+        experience,
+        table: &rss.table,
+        demand: experience.demand().unwrap_or(demand),
+        load: experience.load().unwrap_or(load),
+    };
     let indices = setting.indices();
     // What is possible is not what is worth the moves: that has no limits, and moves are free.
     let (Some(free), Some(problem)) = (
         setting.problem(&indices, Pace::First, 0.0),
-        setting.problem(&indices, pace, policy.move_price),
+        setting.problem(&indices, pace, policy.move_price / experience.trust()),
     ) else {
         plan.reasons.push("no CPU may be given interrupts".to_owned());
         return plan;
@@ -164,7 +178,9 @@ pub fn plan(
         plan.achievable = plan.share_planned;
     }
     plan.reasons = explain::reasons(&setting, &indices, &problem, &chosen, pace);
-    plan.steps = step::steps(world, &rss.table, &chosen.table, &chosen.cpus);
+    plan.steps = step::steps(&setting, &chosen);
+    plan.forecast = setting.forecast(&chosen);
+    plan.carried = setting.carried(&chosen);
     if plan.steps.is_empty() && plan.reasons.is_empty() {
         plan.reasons.push("every bucket is with the consumer that it can be with".to_owned());
     }

@@ -2,17 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Pace;
+use super::capacity;
 use super::solve::{self, Distances, NONE, Pins, Rows};
-use crate::model::{CpuId, Distance, NicWorld, Queue, QueueId, QueueWorld, Topology};
+use super::{Experience, Forecast, Host, Pace};
+use crate::model::{CpuId, Distance, NicWorld, Queue, QueueId, QueueWorld};
 use crate::policy::{Placement, Policy};
 
 /// What is planned by: one NIC, its machine, what is known of the load, and the policy.
 pub(super) struct Setting<'a> {
     pub(super) world: &'a NicWorld,
-    pub(super) topology: &'a Topology,
-    pub(super) softirq_share: Option<&'a [(CpuId, f64)]>,
+    pub(super) host: &'a Host<'a>,
     pub(super) policy: &'a Policy,
+    pub(super) experience: &'a Experience,
     pub(super) table: &'a [QueueId],
     pub(super) demand: &'a [Vec<(CpuId, f64)>],
     pub(super) load: &'a [f64],
@@ -38,7 +39,7 @@ impl Indices {
         self.0.get(index).copied()
     }
 
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.0.len() + 1
     }
 }
@@ -52,10 +53,20 @@ impl Setting<'_> {
         }
     }
 
+    /// What counts as near: as the policy says, but no finer than caches while consumers roam.
+    pub(super) fn placement(&self) -> Placement {
+        match self.policy.placement {
+            Placement::SameCore | Placement::SmtSibling if self.experience.is_braking() => {
+                Placement::SameLlc
+            }
+            placement => placement,
+        }
+    }
+
     /// CPUs that interrupts may be given to.
     pub(super) fn allowed(&self) -> BTreeSet<CpuId> {
         let by_policy = self.policy.allowed_cpus.as_ref();
-        let online = self.topology.cpus.iter().map(|cpu| cpu.id);
+        let online = self.host.topology.cpus.iter().map(|cpu| cpu.id);
         online.filter(|cpu| by_policy.is_none_or(|allowed| allowed.contains(*cpu))).collect()
     }
 
@@ -65,7 +76,7 @@ impl Setting<'_> {
     }
 
     pub(super) fn indices(&self) -> Indices {
-        let online = self.topology.cpus.iter().map(|cpu| cpu.id);
+        let online = self.host.topology.cpus.iter().map(|cpu| cpu.id);
         let queues = self.world.queues.iter().filter_map(QueueWorld::napi_cpu);
         let consumers = self.demand.iter().flatten().map(|(cpu, _)| *cpu);
         let all: BTreeSet<CpuId> = online.chain(queues).chain(consumers).collect();
@@ -122,13 +133,13 @@ impl Setting<'_> {
             lambda_load: 0.0,
             lambda_move,
             kappa: self.policy.irq_move_share,
-            move_factor: Vec::new(),
+            move_factor: self.experience.move_factors(),
             cpu_cost: self.nic_cost(indices, per_packet),
             pins: Pins::default(),
             max_table_changes,
             max_affinity_changes,
         };
-        problem.cap = self.caps(&problem, indices, packets);
+        problem.cap = capacity::caps(self, &problem, indices, packets);
         problem.lambda_load = overload_price(&problem);
         Some(problem)
     }
@@ -143,11 +154,11 @@ impl Setting<'_> {
         for from in 0..count {
             for to in 0..count {
                 let distance = match (indices.cpu(from), indices.cpu(to)) {
-                    (Some(from), Some(to)) => self.topology.distance(from, to),
+                    (Some(from), Some(to)) => self.host.topology.distance(from, to),
                     _ if from == to => Distance::SameCore,
                     _ => Distance::Remote,
                 };
-                cells.push(weight(self.policy.placement, distance));
+                cells.push(weight(self.placement(), distance));
             }
         }
         Distances::new(count, cells)
@@ -158,59 +169,12 @@ impl Setting<'_> {
         let Some(node) = self.world.nic.node else { return Vec::new() };
         let far = self.policy.nic_distance * per_packet;
         let cost = |index: usize| {
-            let cpu = indices.cpu(index).and_then(|cpu| self.topology.cpu(cpu));
+            let cpu = indices.cpu(index).and_then(|cpu| self.host.topology.cpu(cpu));
             // A CPU of unknown node is taken to be near: a guess must not move anything.
             let elsewhere = cpu.and_then(|cpu| cpu.node).is_some_and(|at| at != node);
             if elsewhere { far } else { 0.0 }
         };
         (0..indices.len()).map(cost).collect()
-    }
-
-    /// Packets per second that each CPU may carry: the average of the CPUs in use and some more, or
-    /// what fits into the softirq time that it may spend, whichever is greater. Slow cores take less.
-    fn caps(&self, problem: &solve::Problem, indices: &Indices, packets: f64) -> Vec<f64> {
-        let capacity = |index: usize| {
-            let cpu = indices.cpu(index).and_then(|cpu| self.topology.cpu(cpu));
-            cpu.and_then(|cpu| cpu.capacity).map(f64::from)
-        };
-        let of_allowed = || problem.allowed.iter().filter_map(|index| capacity(*index));
-        let fastest = of_allowed().fold(0.0, f64::max);
-        let known = of_allowed().count() as f64;
-        let mean = if known > 0.0 { of_allowed().sum::<f64>() / known } else { 1.0 };
-        let usable = problem.queues().min(problem.allowed.len()).max(1);
-        let relative = (1.0 + self.policy.load_slack) * packets / usable as f64;
-        let cost = self.time_per_packet(packets);
-        let mut own = vec![0.0; indices.len()];
-        for (queue, load) in problem.table.iter().zip(&problem.load) {
-            if let Some(cpu) = problem.affinity.get(*queue) {
-                own[*cpu] += load;
-            }
-        }
-        (0..indices.len())
-            .map(|index| {
-                let Some(cpu) = indices.cpu(index) else { return 0.0 };
-                let (of_mean, of_fastest) = match capacity(index) {
-                    Some(speed) if fastest > 0.0 => (speed / mean, speed / fastest),
-                    _ => (1.0, 1.0),
-                };
-                let absolute = cost.map_or(0.0, |cost| {
-                    // Softirq time that is not this NIC's: of other NICs, timers, block devices.
-                    let busy = self.softirq_share.into_iter().flatten();
-                    let busy: f64 = busy.filter(|(id, _)| *id == cpu).map(|(_, time)| time).sum();
-                    let others = (busy - cost * own[index]).max(0.0);
-                    ((self.policy.softirq_cap * of_fastest - others) / cost).max(0.0)
-                });
-                (relative * of_mean).max(absolute)
-            })
-            .collect()
-    }
-
-    /// CPU time of a packet, as a share of a CPU per packet per second: all softirq time over all
-    /// packets, which counts other softirq work in and so errs towards caution. `None` where softirq
-    /// time is unknown or nothing arrived.
-    fn time_per_packet(&self, packets: f64) -> Option<f64> {
-        let busy: f64 = self.softirq_share?.iter().map(|(_, share)| share).sum();
-        (busy > 0.0 && packets > 0.0).then(|| busy / packets)
     }
 
     /// `solution` in the NIC's own numbers. A queue whose CPU is unknown stays unknown.
@@ -228,6 +192,39 @@ impl Setting<'_> {
         cpus.get(index).copied().flatten()
     }
 
+    /// What every bucket that comes to another CPU is expected to save there.
+    pub(super) fn forecast(&self, to: &Arrangement) -> Vec<Forecast> {
+        let present = self.present();
+        let mut forecast = Vec::new();
+        for (bucket, (old, new)) in self.table.iter().zip(&to.table).enumerate() {
+            let from = self.cpu_of(*old, &present.cpus);
+            let Some(to) = self.cpu_of(*new, &to.cpus).filter(|to| Some(*to) != from) else {
+                continue;
+            };
+            let cost = |at: CpuId| -> f64 {
+                let row = self.demand.get(bucket).into_iter().flatten();
+                row.map(|(cpu, rate)| {
+                    rate * weight(self.policy.placement, self.host.topology.distance(at, *cpu))
+                })
+                .sum()
+            };
+            let saved_per_s = from.map_or(0.0, |from| cost(from) - cost(to));
+            forecast.push(Forecast { bucket, from, to, saved_per_s });
+        }
+        forecast
+    }
+
+    /// Packets per second on each CPU with this arrangement.
+    pub(super) fn carried(&self, to: &Arrangement) -> Vec<(CpuId, f64)> {
+        let mut carried = BTreeMap::new();
+        for (bucket, queue) in to.table.iter().enumerate() {
+            if let Some(cpu) = self.cpu_of(*queue, &to.cpus) {
+                *carried.entry(cpu).or_insert(0.0) += self.load_of(bucket);
+            }
+        }
+        carried.into_iter().collect()
+    }
+
     /// Share of consumption that would be aligned with this arrangement.
     pub(super) fn share(&self, to: &Arrangement) -> Option<f64> {
         let total: f64 = self.demand.iter().flatten().map(|(_, rate)| rate).sum();
@@ -243,7 +240,7 @@ impl Setting<'_> {
 
 /// Cost of a consumption over `distance`, in transfers inside a last-level cache: what the placement
 /// policy wants costs nothing.
-fn weight(placement: Placement, distance: Distance) -> f64 {
+pub(super) fn weight(placement: Placement, distance: Distance) -> f64 {
     match (placement, distance) {
         (Placement::SmtSibling, Distance::SmtSibling) => 0.0,
         (Placement::SmtSibling, Distance::SameCore) => Distance::SmtSibling.weight(),

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::setting::{Arrangement, Setting};
 use crate::model::{CpuId, CpuSet, Location, NicWorld, QueueId, RuleContent};
 
 /// An object that steer may write.
@@ -121,12 +122,11 @@ impl Step {
 
 /// The steps from what `world` is to `table` and `cpus`: interrupts first, then XPS, then the table,
 /// so that a bucket never moves to a queue that is still elsewhere.
-pub(super) fn steps(
-    world: &NicWorld,
-    old: &[QueueId],
-    table: &[QueueId],
-    cpus: &[Option<CpuId>],
-) -> Vec<Step> {
+pub(super) fn steps(setting: &Setting<'_>, to: &Arrangement) -> Vec<Step> {
+    let Setting { world, table: old, demand, .. } = setting;
+    let Arrangement { table, cpus } = to;
+    let gain =
+        |counts: &dyn Fn(QueueId, QueueId) -> bool| gain(world, demand, (old, table), cpus, counts);
     let mut irqs = Vec::new();
     let mut xps = Vec::new();
     for (queue, cpu) in world.nic.queues.iter().zip(cpus) {
@@ -142,9 +142,7 @@ pub(super) fn steps(
                     from: Value::Cpus(affinity.clone()),
                     to: Value::Cpus(goal.clone()),
                 },
-                gain_per_s: gain(world, old, table, cpus, |from, to| {
-                    from == to && from == queue.id
-                }),
+                gain_per_s: gain(&|from, to| from == to && from == queue.id),
                 reason: if seen == Some(cpu) {
                     format!("queue {} is polled on CPU {cpu}: keep it there", queue.id)
                 } else {
@@ -168,50 +166,41 @@ pub(super) fn steps(
     }
     let mut steps = irqs;
     steps.append(&mut xps);
-    if old != table {
-        steps.push(table_step(world, old, table, cpus));
+    if *old != table.as_slice() {
+        let moved = old.iter().zip(table).filter(|(from, to)| from != to).count();
+        steps.push(Step {
+            change: Change {
+                target: Target::Table,
+                from: Value::Table(old.to_vec()),
+                to: Value::Table(table.clone()),
+            },
+            gain_per_s: gain(&|from, to| from != to),
+            reason: format!(
+                "{moved} of {} buckets go to the queue of the CPU that consumes most of them",
+                table.len()
+            ),
+        });
     }
     steps
-}
-
-fn table_step(
-    world: &NicWorld,
-    old: &[QueueId],
-    table: &[QueueId],
-    cpus: &[Option<CpuId>],
-) -> Step {
-    let moved = old.iter().zip(table).filter(|(from, to)| from != to).count();
-    Step {
-        change: Change {
-            target: Target::Table,
-            from: Value::Table(old.to_vec()),
-            to: Value::Table(table.to_vec()),
-        },
-        gain_per_s: gain(world, old, table, cpus, |from, to| from != to),
-        reason: format!(
-            "{moved} of {} buckets go to the queue of the CPU that consumes most of them",
-            table.len()
-        ),
-    }
 }
 
 /// Consumption per second that becomes aligned in the buckets whose old and new queue `counts`.
 fn gain(
     world: &NicWorld,
-    old: &[QueueId],
-    table: &[QueueId],
+    demand: &[Vec<(CpuId, f64)>],
+    (old, new): (&[QueueId], &[QueueId]),
     cpus: &[Option<CpuId>],
-    counts: impl Fn(QueueId, QueueId) -> bool,
+    counts: &dyn Fn(QueueId, QueueId) -> bool,
 ) -> f64 {
     let on = |bucket: usize, cpu: Option<CpuId>| -> f64 {
-        let row = world.demand_per_s.as_ref().and_then(|demand| demand.get(bucket));
+        let row = demand.get(bucket);
         row.into_iter().flatten().filter(|(id, _)| Some(*id) == cpu).map(|(_, rate)| rate).sum()
     };
     let planned = |queue: QueueId| {
         let index = world.queues.iter().position(|world| world.queue == queue)?;
         cpus.get(index).copied().flatten()
     };
-    let pairs = old.iter().zip(table).enumerate();
+    let pairs = old.iter().zip(new).enumerate();
     pairs
         .filter(|(_, (from, to))| counts(**from, **to))
         .map(|(bucket, (from, to))| on(bucket, planned(*to)) - on(bucket, world.napi_cpu(*from)))

@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{CpuId, CpuInfo, CpuSet, Mapping, Nic, Queue, QueueId, QueueWorld, Rss};
+use crate::model::{
+    CpuId, CpuInfo, CpuSet, Mapping, Nic, Queue, QueueId, QueueWorld, Rss, Topology, World,
+};
 use crate::policy::Placement;
 
 /// A NIC with one queue on each CPU of `queue_cpus`, its table striped over them, and `demand` as
@@ -83,7 +85,16 @@ fn after(mut world: NicWorld, plan: &Plan) -> NicWorld {
 }
 
 fn first(world: &NicWorld, policy: &Policy) -> Plan {
-    plan(world, &Topology::regular(1, 8, 1), None, policy, Pace::First)
+    plan(world, &Host::alone(&Topology::regular(1, 8, 1), None), policy, &Experience::default())
+}
+
+/// An experience after something was written for `world`.
+fn steadied(world: &NicWorld) -> Experience {
+    let topology = Topology::regular(1, 8, 1);
+    let mut experience = Experience::default();
+    experience.observe(world, &Host::alone(&topology, None), &Policy::default());
+    experience.applied(&Plan::default());
+    experience
 }
 
 fn table_of(plan: &Plan) -> Option<&Vec<QueueId>> {
@@ -181,7 +192,12 @@ fn load_is_never_pushed_above_the_cap() {
     // With 10 % of one CPU spent on all of it, 35 % of a CPU takes everything.
     let softirq = [(0, 0.025), (1, 0.025), (2, 0.025), (3, 0.025)];
     let topology = Topology::regular(1, 8, 1);
-    let plan = super::plan(&world, &topology, Some(&softirq), &Policy::default(), Pace::First);
+    let plan = super::plan(
+        &world,
+        &Host::alone(&topology, Some(&softirq)),
+        &Policy::default(),
+        &Experience::default(),
+    );
     assert_eq!(plan.share_planned, Some(1.0));
 }
 
@@ -214,11 +230,12 @@ fn moves_are_limited_after_the_first_plan() {
         (0..64).map(|bucket| (bucket, u32::try_from(63 - bucket).unwrap_or(0) % 4, 10.0)).collect();
     let world = world(&[0, 1, 2, 3], 64, &demand);
     let topology = Topology::regular(1, 8, 1);
+    let host = Host::alone(&topology, None);
     // The interrupts alone could do it, with the four moves that a period has.
-    let steady = plan(&world, &topology, None, &Policy::default(), Pace::Steady);
+    let steady = plan(&world, &host, &Policy::default(), &steadied(&world));
     assert_eq!((steady.buckets_moved(), steady.share_planned), (0, Some(1.0)));
     let world = with_fixed_interrupts(world);
-    let steady = plan(&world, &topology, None, &Policy::default(), Pace::Steady);
+    let steady = plan(&world, &host, &Policy::default(), &steadied(&world));
     assert_eq!(steady.buckets_moved(), 4);
     assert_eq!(steady.achievable, Some(1.0), "what is possible does not depend on the pace");
     assert!(
@@ -236,7 +253,7 @@ fn the_placement_policy_says_what_is_near() {
     let topology = Topology::regular(2, 2, 2);
     let goes_to = |placement: Placement| {
         let policy = Policy { placement, ..Policy::default() };
-        let plan = plan(&world, &topology, None, &policy, Pace::First);
+        let plan = plan(&world, &Host::alone(&topology, None), &policy, &Experience::default());
         cpus_after(world.clone(), &plan)[0]
     };
     assert_eq!(goes_to(Placement::SameCore), Some(0));
@@ -254,7 +271,12 @@ fn a_slow_core_and_a_busy_one_take_less() {
     let demand: Vec<_> = (0..16).map(|bucket| (bucket, 0, 100.0)).collect();
     let world = with_fixed_interrupts(world(&[0, 1, 2, 3], 16, &demand));
     let on_first = |topology: &Topology, softirq: &[(CpuId, f64)]| {
-        let plan = plan(&world, topology, Some(softirq), &Policy::default(), Pace::First);
+        let plan = plan(
+            &world,
+            &Host::alone(topology, Some(softirq)),
+            &Policy::default(),
+            &Experience::default(),
+        );
         table_of(&plan).map_or(4, |table| table.iter().filter(|queue| **queue == 0).count())
     };
     let plain = Topology::regular(1, 4, 1);
@@ -389,4 +411,33 @@ proptest! {
         // What can be bought is bounded by the price, a fortieth of a bucket.
         prop_assert!(now <= before + heaviest / 40.0 + 1e-6, "{now} > {before}");
     }
+}
+
+#[test]
+fn nics_that_share_cpus_share_their_room() {
+    // Two NICs with four queues on four CPUs, each with 16 buckets of 100 that CPU 0 consumes. With
+    // half as much again as the fair share, CPU 0 may carry 1.5 * 3200 / 4 = 1200 in all.
+    let demand: Vec<_> = (0..16).map(|bucket| (bucket, 0, 100.0)).collect();
+    let mut nics = [world(&[0, 1, 2, 3], 16, &demand), world(&[0, 1, 2, 3], 16, &demand)];
+    nics[1].nic.ifindex = 9;
+    let policy = Policy { allowed_cpus: "0-3".parse().ok(), ..Policy::default() };
+    for nic in &mut nics {
+        for queue in &mut nic.queues {
+            queue.packets_per_s = 400.0;
+        }
+    }
+    let whole =
+        World { topology: Topology::regular(1, 8, 1), nics: nics.to_vec(), ..World::default() };
+    let mut shared = Shared::new(&whole);
+    let on_first = |plan: &Plan| {
+        plan.carried.iter().filter(|(cpu, _)| *cpu == 0).map(|(_, rate)| rate).sum::<f64>()
+    };
+    let mut carried = Vec::new();
+    for nic in &nics {
+        let plan = plan(nic, &shared.around(nic), &policy, &Experience::default());
+        shared.follow(nic, &plan);
+        carried.push(on_first(&plan));
+    }
+    // The first sees 400 of the other there and takes 800; the second sees those and takes 400.
+    assert_eq!(carried, [800.0, 400.0]);
 }

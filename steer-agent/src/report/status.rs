@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{
     CpuId, Distance, Flow, FlowAddr, MappingVerdict, Mismatch, NicWorld, QueueId, World, bucket_of,
 };
-use crate::plan::Plan;
+use crate::plan::{Experience, Plan};
 
 /// The whole document.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -97,6 +97,9 @@ pub struct NicStatus {
     pub flows: Option<Vec<FlowReport>>,
     /// In-kernel failures in the window, by name.
     pub health: BTreeMap<String, u64>,
+    /// How far the daemon's plans come true; null where no daemon plans.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planner: Option<PlannerReport>,
     /// What the daemon last did here, in words.
     #[serde(default)]
     pub history: Vec<String>,
@@ -147,6 +150,37 @@ pub struct AlignmentReport {
     pub cost_ns_per_s: f64,
     /// Consumption per second whose RX queue is unknown.
     pub unattributed_per_s: f64,
+}
+
+/// How far the daemon's plans come true.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannerReport {
+    /// Aligned share that the last plan that was written expected, fitted to the traffic of then.
+    pub predicted: Option<f64>,
+    /// Aligned share that was measured in the first whole window after it.
+    pub realised: Option<f64>,
+    /// Share of what plans promised that came true on the traffic that followed, smoothed: 1 where
+    /// all did. Moves cost as much more as this is below 1.
+    pub trust: f64,
+    /// Share of a flow's consumption on the CPU that consumes most of it, smoothed; null without
+    /// consumption.
+    pub residency: Option<f64>,
+    /// Consumers change CPU too fast to be followed: planned by caches only.
+    pub braking: bool,
+}
+
+impl PlannerReport {
+    /// The report of `experience`; `expected` is a share with what became of it.
+    #[must_use]
+    pub fn new(experience: &Experience, expected: Option<(f64, Option<f64>)>) -> Self {
+        Self {
+            predicted: expected.map(|(share, _)| share),
+            realised: expected.and_then(|(_, share)| share),
+            trust: experience.trust(),
+            residency: experience.residency(),
+            braking: experience.is_braking(),
+        }
+    }
 }
 
 /// The check that the table decides the queue.
@@ -286,6 +320,7 @@ impl NicStatus {
             active_flows: nic.active_flows,
             flows: None,
             health: world.health.iter().cloned().collect(),
+            planner: None,
             history: Vec::new(),
         }
     }

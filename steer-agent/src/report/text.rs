@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::number::{count, or_dash, percent};
-use super::{NicState, NicStatus, Source, Status};
+use super::{NicState, NicStatus, PlannerReport, Source, Status};
 use crate::model::Distance;
 use crate::plan::{Plan, Target};
 
@@ -79,6 +79,9 @@ fn nic_status(nic: &NicStatus, status: &Status) -> String {
             count(alignment.unattributed_per_s)
         );
     }
+    if let Some(planner) = &nic.planner {
+        text += &planner_line(planner);
+    }
     let near: Vec<String> = Distance::ALL
         .iter()
         .filter_map(|distance| Some((distance, alignment.by_distance.get(distance)?)))
@@ -102,6 +105,23 @@ fn nic_status(nic: &NicStatus, status: &Status) -> String {
     for line in &nic.history {
         let _ = writeln!(text, "  {line}");
     }
+    text
+}
+
+/// What was promised and what came of it.
+fn planner_line(planner: &PlannerReport) -> String {
+    let mut text = match (planner.predicted, planner.realised) {
+        (None, _) => return String::new(),
+        (predicted, None) => format!("  planned    {}, not measured yet", percent(predicted)),
+        (predicted, realised) => {
+            format!("  planned    {}, measured after it {}", percent(predicted), percent(realised))
+        }
+    };
+    let _ = write!(text, "; trust in plans {:.2}", planner.trust);
+    if planner.braking {
+        text += "; consumers roam";
+    }
+    text.push('\n');
     text
 }
 

@@ -16,6 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::model::{Nic, Sample, World};
 use crate::observe::{Observer, Watch};
+use crate::plan::Shared;
 use crate::policy::Policy;
 use crate::report::socket::Server;
 use crate::report::{Source, Status};
@@ -131,12 +132,16 @@ impl Line<'_> {
         let hand = Hand { port: self.machine, policy: &self.options.policy, say: self.say };
         let mut wrote = false;
         let mut nics = Vec::new();
+        let mut shared = Shared::new(&world);
         for one in steered.iter_mut() {
             let Some(nic) = world.nics.iter().find(|nic| nic.nic.name == one.name()) else {
                 continue;
             };
-            let plan = one.tick(&world, nic, &hand);
-            wrote |= one.has_just_written();
+            let plan = one.tick(nic, &shared.around(nic), &hand);
+            if one.has_just_written() {
+                wrote = true;
+                shared.follow(nic, &plan);
+            }
             let mut status = one.status(&world, nic, &plan);
             status.add_flows(&sample.flows, nic.nic.ifindex, earlier.at_ns);
             nics.push(status);

@@ -8,9 +8,9 @@ use anyhow::{Context as _, bail};
 use crate::apply::verify::{Promise, Verdict};
 use crate::apply::{self, Journal, Receipt, Restoration, Trust, contests};
 use crate::model::{MappingVerdict, Nic, NicWorld, World};
-use crate::plan::{self, Pace, Plan};
+use crate::plan::{self, Experience, Host, Plan};
 use crate::policy::Policy;
-use crate::report::{NicState, NicStatus, text};
+use crate::report::{NicState, NicStatus, PlannerReport, text};
 use crate::sys::owner::{Claim, Owner, claim};
 use crate::sys::{Machine, Port};
 
@@ -53,7 +53,9 @@ pub struct Steered {
     just_written: bool,
     /// The next window has both old and new settings in it and is not to be judged by.
     settling: bool,
-    pace: Pace,
+    experience: Experience,
+    /// Share that the last plan that was written expected, and the one that followed.
+    expected: Option<(f64, Option<f64>)>,
     rest: u32,
     harms: u32,
     last_said: Option<Plan>,
@@ -113,7 +115,8 @@ impl Steered {
             waiting: None,
             just_written: false,
             settling: false,
-            pace: Pace::First,
+            experience: Experience::default(),
+            expected: None,
             rest: 0,
             harms: 0,
             last_said: None,
@@ -149,16 +152,20 @@ impl Steered {
     pub fn status(&self, world: &World, nic: &NicWorld, plan: &Plan) -> NicStatus {
         let mut status = NicStatus::new(world, nic, plan, self.state, self.reason.clone());
         status.history = self.history.iter().cloned().collect();
+        status.planner = Some(PlannerReport::new(&self.experience, self.expected));
         status
     }
 
     /// Acts on one window: judges what was done, then corrects. Returns the plan that was made.
-    pub fn tick(&mut self, world: &World, nic: &NicWorld, hand: &Hand<'_>) -> Plan {
+    pub fn tick(&mut self, nic: &NicWorld, host: &Host<'_>, hand: &Hand<'_>) -> Plan {
         self.just_written = false;
-        let softirq = world.softirq_share.as_deref();
-        let plan = plan::plan(nic, &world.topology, softirq, hand.policy, self.pace);
+        self.experience.observe(nic, host, hand.policy);
+        let plan = plan::plan(nic, host, hand.policy, &self.experience);
         if std::mem::take(&mut self.settling) {
             return plan;
+        }
+        if let Some((_, realised @ None)) = &mut self.expected {
+            *realised = nic.alignment.share;
         }
         if !nic.nic.up {
             self.set(NicState::Observing, "the interface is down", hand);
@@ -230,7 +237,8 @@ impl Steered {
             self.report_failure(&receipt, hand);
             return;
         }
-        self.pace = Pace::Steady;
+        self.experience.applied(plan);
+        self.expected = plan.share_planned.map(|share| (share, None));
         let share = |share: Option<f64>| share.map_or(0.0, |share| share * 100.0);
         self.remember(
             &format!(
@@ -267,6 +275,7 @@ impl Steered {
             Verdict::TakeBack(why) => {
                 let mut receipt = Receipt::default();
                 apply::take_back(&self.name, &waiting.promise.changes, hand.port, &mut receipt);
+                self.experience.taken_back(&waiting.promise.changes);
                 self.just_written = true;
                 self.settling = true;
                 self.rest = REST << self.harms.min(6);

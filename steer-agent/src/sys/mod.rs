@@ -8,11 +8,13 @@
 //!  |   |- ethnl        netlink, where it answers     ethnl.rs, over netlink.rs
 //!  |   |- irq, queues  files of interrupts, queues   irq.rs, queues.rs, over root.rs
 //!  |- FakeMachine  the one of the tests          fake.rs
+//! diag         who listens                    diag.rs
 //! owner        one steer a NIC               owner.rs
 //! ```
 //!
 //! Every failure is a [`SysError`] that names call, object, value and errno. Nothing here decides.
 
+pub mod diag;
 mod error;
 pub mod ethnl;
 pub mod ethtool;

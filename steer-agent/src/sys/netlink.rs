@@ -83,6 +83,11 @@ impl Netlink {
         Self::open(None)
     }
 
+    /// A socket for sock_diag(7).
+    pub(super) fn sock_diag() -> Result<Self, Refusal> {
+        Self::open(Some(netlink::SOCK_DIAG))
+    }
+
     fn open(protocol: Option<Protocol>) -> Result<Self, Refusal> {
         let flags = SocketFlags::CLOEXEC;
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;

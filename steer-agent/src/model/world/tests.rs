@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::testkit::flow;
-use crate::model::{CpuSet, NicCounters, Queue, Rss};
+use crate::model::{CpuSet, Flow, NicCounters, Queue, Rss};
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -26,10 +26,12 @@ fn sample(at_ns: u64, counters: NicCounters, flows: Vec<Flow>) -> Sample {
     };
     Sample {
         at_ns,
+        since_ns: 0,
         topology: Topology::regular(1, 4, 1),
         softirq_ns: Some((0..4).map(|cpu| (cpu, at_ns / 10)).collect()),
         nics: vec![NicSample { nic, counters }],
         flows,
+        listening: Some([(6, 9000)].into()),
         health: vec![("table_full".to_owned(), at_ns / SECOND_NS)],
         missing: Vec::new(),
     }
@@ -155,4 +157,61 @@ fn flows_from_before_the_last_change_are_no_evidence() {
     let now = sample(3 * SECOND_NS, NicCounters::default(), vec![before, after]);
     let world = World::between(&earlier, &now, SECOND_NS + SECOND_NS / 2);
     assert_eq!(world.nics[0].mapping.flows, 1);
+}
+
+#[test]
+fn what_young_flows_consumed_is_load_and_no_demand() {
+    // Bucket 1 (queue 1): 200 consumed on CPU 3 in two seconds, 40 of them by a flow that was seen
+    // for 10 ms. 400 packets came all the same.
+    let mut young = flow(1, 1, 3);
+    (young.first_ns, young.last_ns, young.consumed) = (2 * SECOND_NS, 2_010_000_000, 40);
+    let mut lasting = flow(5, 1, 3);
+    (lasting.first_ns, lasting.last_ns, lasting.consumed) = (SECOND_NS, 2 * SECOND_NS, 160);
+    let nic = &world(&[(1, 3, 200)], vec![young, lasting]).nics[0];
+    assert_eq!(nic.demand_samples, 160);
+    assert_eq!(nic.demand_per_s.as_ref().expect("known")[1], [(3, 80.0)]);
+    assert!((nic.young_share - 0.2).abs() < 1e-9);
+    assert!((nic.load_per_s.as_ref().expect("known")[1] - 200.0).abs() < 1e-9);
+}
+
+#[test]
+fn who_was_there_when_observing_began_is_not_young() {
+    let mut seen_first = flow(1, 1, 3);
+    seen_first.first_ns = SECOND_NS + 100_000_000;
+    (seen_first.last_ns, seen_first.consumed) = (seen_first.first_ns + 20_000_000, 40);
+    let earlier = sample(SECOND_NS, counters(&[]), Vec::new());
+    let mut now = sample(3 * SECOND_NS, counters(&[(1, 3, 200)]), vec![seen_first]);
+    assert_eq!(World::between(&earlier, &now, 0).nics[0].demand_samples, 160);
+    now.since_ns = SECOND_NS;
+    assert_eq!(World::between(&earlier, &now, 0).nics[0].demand_samples, 200);
+}
+
+#[test]
+fn flows_are_told_heaviest_first_with_age_and_side() {
+    let mut served = flow(1, 1, 3);
+    (served.last_ns, served.consumed) = (2 * SECOND_NS, 100);
+    let mut outbound = flow(2, 0, 2);
+    (outbound.last_ns, outbound.consumed) = (2 * SECOND_NS, 300);
+    outbound.addr.local.set_port(41_000);
+    let nic = &world(&[(1, 3, 200)], vec![served, outbound]).nics[0];
+    let told: Vec<_> = nic.flows.iter().map(|flow| (flow.per_s, flow.accepted)).collect();
+    assert_eq!(told, [(150.0, Some(false)), (50.0, Some(true))]);
+    assert!((nic.flows[0].age_s - 2.0).abs() < 1e-9);
+}
+
+#[test]
+fn residency_falls_with_every_move_of_the_consumer() {
+    let with_moves = |moves: u64| {
+        let mut flow = flow(1, 1, 3);
+        (flow.last_ns, flow.consumed, flow.consumer_moves) = (2 * SECOND_NS, 1000, moves);
+        world(&[(1, 3, 1000)], vec![flow]).nics[0].residency.expect("consumed")
+    };
+    // One cut: the longer piece of a stick broken at random is three quarters of it on average.
+    assert!((with_moves(0) - 1.0).abs() < 1e-9);
+    assert!((with_moves(1) - 0.75).abs() < 1e-9);
+    // (1 + 1/2 + 1/3 + 1/4 + 1/5) / 5 = 0.457: the first below one half.
+    assert!((with_moves(4) - 137.0 / 300.0).abs() < 1e-9);
+    assert!(with_moves(3) > 0.5);
+    assert!(with_moves(900) < 0.01);
+    assert_eq!(world(&[], Vec::new()).nics[0].residency, None);
 }

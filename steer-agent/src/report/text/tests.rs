@@ -8,7 +8,7 @@ use crate::model::testkit::flow;
 use crate::model::{
     CpuSet, Flow, Matrix, Nic, NicCounters, NicSample, Queue, Rss, Sample, Topology, World,
 };
-use crate::plan::{Pace, plan as make_plan};
+use crate::plan::{Experience, Host, plan as make_plan};
 use crate::policy::Policy;
 
 fn golden(name: &str, found: &str) {
@@ -85,7 +85,12 @@ fn crossed() -> World {
 
 fn document(world: &World, state: NicState) -> Status {
     let nic = &world.nics[0];
-    let plan = make_plan(nic, &world.topology, None, &Policy::default(), Pace::First);
+    let plan = make_plan(
+        nic,
+        &Host::alone(&world.topology, None),
+        &Policy::default(),
+        &Experience::default(),
+    );
     let mut status = NicStatus::new(world, nic, &plan, state, None);
     status.history = vec!["wrote 9 settings, 96 buckets moved".to_owned()];
     Status::new(Source::Daemon, world, vec![status])
@@ -108,8 +113,12 @@ fn a_crossed_nic_as_json() {
 #[test]
 fn a_plan_for_it() {
     let world = crossed();
-    let plan_text =
-        plan(&make_plan(&world.nics[0], &world.topology, None, &Policy::default(), Pace::First));
+    let plan_text = plan(&make_plan(
+        &world.nics[0],
+        &Host::alone(&world.topology, None),
+        &Policy::default(),
+        &Experience::default(),
+    ));
     golden("plan-crossed.txt", &plan_text);
 }
 

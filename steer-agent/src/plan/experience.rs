@@ -1,0 +1,243 @@
+//! What earlier periods taught about one NIC: how traffic usually is, how far promises came true,
+//! how long consumers stay, and which buckets have moved often enough.
+//!
+//! Kept by whoever plans again and again; a fresh one says nothing and limits nothing, which is right
+//! for the first plan and for a single question. Pure: fed with worlds and plans, no clock.
+//!
+//! # Guarantees
+//! Each has a test of the same name.
+//! - `the_estimate_follows_and_smooths`
+//! - `trust_is_what_came_true_of_what_was_promised`
+//! - `a_bucket_that_moved_costs_more_until_it_rests`
+//! - `roaming_consumers_set_the_brake_and_settled_ones_lift_it`
+//! - `another_table_starts_anew`
+
+use std::collections::BTreeMap;
+
+use super::setting::weight;
+use super::{Change, Host, Pace, Plan, Target, Value};
+use crate::model::{CpuId, NicWorld};
+use crate::policy::Policy;
+
+/// Weight of the newest window in the estimate. Flat between 0.35 and 0.7; at 1 the moves double.
+const NEWEST: f64 = 0.6;
+/// Weight of the newest window in trust and residency.
+const NEWEST_SLOW: f64 = 0.3;
+/// Trust is not lost altogether, or nothing would ever be tried again.
+const LEAST_TRUST: f64 = 0.05;
+/// Trust regained in a period without a promise.
+const REGAINED: f64 = 0.02;
+/// Added to a bucket's back-off with every move.
+const PER_MOVE: f64 = 2.0;
+/// What is left of back-off after a period.
+const KEPT: f64 = 0.8;
+/// Rates below this share of their bucket's are dropped from the estimate, or it would only grow.
+const FAINT: f64 = 1e-3;
+/// Residency below which consumers roam: what is aligned now is not in a moment.
+const ROAMING: f64 = 0.5;
+
+/// What earlier periods taught.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Experience {
+    demand: Vec<Vec<(CpuId, f64)>>,
+    load: Vec<f64>,
+    residency: Option<f64>,
+    trust: f64,
+    back_off: Vec<f64>,
+    promised: Vec<Forecast>,
+    promised_total: f64,
+    last: Option<Outcome>,
+    pace: Pace,
+}
+
+/// What a move of one bucket to another CPU is expected to save.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Forecast {
+    /// The bucket.
+    pub bucket: usize,
+    /// The CPU that polls its queue now; `None` where unknown.
+    pub from: Option<CpuId>,
+    /// The CPU that will.
+    pub to: CpuId,
+    /// Distance saved, in cache-line transfers inside a last-level cache per second.
+    pub saved_per_s: f64,
+}
+
+/// A promise and what became of it, by the window that followed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outcome {
+    /// Distance that the moves were to save, in transfers per second.
+    pub predicted_per_s: f64,
+    /// Distance that they saved on the traffic that then came.
+    pub realised_per_s: f64,
+}
+
+impl Default for Experience {
+    fn default() -> Self {
+        Self {
+            demand: Vec::new(),
+            load: Vec::new(),
+            residency: None,
+            trust: 1.0,
+            back_off: Vec::new(),
+            promised: Vec::new(),
+            promised_total: 0.0,
+            last: None,
+            pace: Pace::First,
+        }
+    }
+}
+
+impl Experience {
+    /// Takes in a window: first what it says of earlier promises, then the window itself.
+    pub fn observe(&mut self, world: &NicWorld, host: &Host<'_>, policy: &Policy) {
+        let (Some(demand), Some(load)) = (&world.demand_per_s, &world.load_per_s) else { return };
+        if demand.len() != self.demand.len() || load.len() != self.load.len() {
+            // Another table: buckets mean something else now.
+            *self = Self { trust: self.trust, pace: self.pace, ..Self::default() };
+        }
+        self.score(demand, host, policy);
+        for factor in &mut self.back_off {
+            *factor *= KEPT;
+        }
+        if let Some(now) = world.residency {
+            let before = self.residency.unwrap_or(now);
+            self.residency = Some(before + NEWEST_SLOW * (now - before));
+        }
+        if self.demand.is_empty() {
+            self.demand.clone_from(demand);
+            self.load.clone_from(load);
+            return;
+        }
+        for (row, now) in self.demand.iter_mut().zip(demand) {
+            *row = blend(row, now);
+        }
+        for (rate, now) in self.load.iter_mut().zip(load) {
+            *rate += NEWEST * (now - *rate);
+        }
+    }
+
+    /// Notes that `plan` was carried out.
+    pub fn applied(&mut self, plan: &Plan) {
+        self.pace = Pace::Steady;
+        self.back_off.resize(self.demand.len(), 0.0);
+        self.promised.clone_from(&plan.forecast);
+        self.promised_total = total(&self.demand);
+        self.rest_moved(plan.steps.iter().map(|step| &step.change));
+    }
+
+    /// Notes that `changes` did harm and were taken back: the promise is void, and its buckets rest.
+    pub fn taken_back(&mut self, changes: &[Change]) {
+        self.promised.clear();
+        self.rest_moved(changes.iter());
+    }
+
+    /// Consumption by bucket as it usually is; `None` before the first window.
+    #[must_use]
+    pub fn demand(&self) -> Option<&[Vec<(CpuId, f64)>]> {
+        (!self.demand.is_empty()).then_some(self.demand.as_slice())
+    }
+
+    /// Packets per second by bucket as they usually are.
+    #[must_use]
+    pub fn load(&self) -> Option<&[f64]> {
+        (!self.load.is_empty()).then_some(self.load.as_slice())
+    }
+
+    /// Share of what was promised that came true lately, 0.05 to 1.
+    #[must_use]
+    pub fn trust(&self) -> f64 {
+        self.trust
+    }
+
+    /// Share of a flow's consumption on the CPU that consumed most of it, lately.
+    #[must_use]
+    pub fn residency(&self) -> Option<f64> {
+        self.residency
+    }
+
+    /// Whether consumers change CPU faster than anything can follow, so that only caches count.
+    #[must_use]
+    pub fn is_braking(&self) -> bool {
+        self.residency.is_some_and(|residency| residency < ROAMING)
+    }
+
+    /// The latest promise that could be judged.
+    #[must_use]
+    pub fn last_outcome(&self) -> Option<Outcome> {
+        self.last
+    }
+
+    /// Whether something was written before, so that limits per period hold.
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    /// Factor on the price of moving each bucket; empty for one.
+    #[must_use]
+    pub fn move_factors(&self) -> Vec<f64> {
+        self.back_off.iter().map(|back_off| 1.0 + back_off).collect()
+    }
+
+    /// Compares what the last moves promised with what they save on the traffic of the window. Where
+    /// traffic as a whole became more or less, so does what can be expected.
+    fn score(&mut self, demand: &[Vec<(CpuId, f64)>], host: &Host<'_>, policy: &Policy) {
+        let promised = std::mem::take(&mut self.promised);
+        let change = total(demand) / self.promised_total;
+        let mut outcome = Outcome { predicted_per_s: 0.0, realised_per_s: 0.0 };
+        for forecast in &promised {
+            let Some(from) = forecast.from else { continue };
+            outcome.predicted_per_s += forecast.saved_per_s * change;
+            for (cpu, rate) in demand.get(forecast.bucket).into_iter().flatten() {
+                let cost = |at| weight(policy.placement, host.topology.distance(at, *cpu));
+                outcome.realised_per_s += rate * (cost(from) - cost(forecast.to));
+            }
+        }
+        // Moves for the sake of balance promise no distance; silence proves nothing.
+        if outcome.predicted_per_s > 0.0 && outcome.predicted_per_s.is_finite() {
+            let came_true = (outcome.realised_per_s / outcome.predicted_per_s).clamp(0.0, 1.0);
+            self.trust += NEWEST_SLOW * (came_true - self.trust);
+            self.last = Some(outcome);
+        } else {
+            self.trust += REGAINED;
+        }
+        self.trust = self.trust.clamp(LEAST_TRUST, 1.0);
+    }
+
+    fn rest_moved<'a>(&mut self, changes: impl Iterator<Item = &'a Change>) {
+        for change in changes {
+            let (Target::Table, Value::Table(from), Value::Table(to)) =
+                (&change.target, &change.from, &change.to)
+            else {
+                continue;
+            };
+            for (factor, (from, to)) in self.back_off.iter_mut().zip(from.iter().zip(to)) {
+                if from != to {
+                    *factor += PER_MOVE;
+                }
+            }
+        }
+    }
+}
+
+fn total(demand: &[Vec<(CpuId, f64)>]) -> f64 {
+    demand.iter().flatten().map(|(_, rate)| rate).sum()
+}
+
+/// The estimate of one bucket after one more window.
+fn blend(before: &[(CpuId, f64)], now: &[(CpuId, f64)]) -> Vec<(CpuId, f64)> {
+    let mut rates: BTreeMap<CpuId, f64> = BTreeMap::new();
+    for (cpu, rate) in before {
+        *rates.entry(*cpu).or_default() += (1.0 - NEWEST) * rate;
+    }
+    for (cpu, rate) in now {
+        *rates.entry(*cpu).or_default() += NEWEST * rate;
+    }
+    let all: f64 = rates.values().sum();
+    rates.into_iter().filter(|(_, rate)| *rate > FAINT * all).collect()
+}
+
+#[cfg(test)]
+#[path = "experience/tests.rs"]
+mod tests;
