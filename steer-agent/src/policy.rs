@@ -35,6 +35,8 @@ pub struct Policy {
     pub moves_divisor: usize,
     /// Most interrupts moved in a period after the first plan.
     pub most_irq_moves: usize,
+    /// Most exact-match rules for elephant flows; 0 is none. Not yet run on hardware.
+    pub pins: usize,
 }
 
 /// Where interrupts are to be, relative to consumers.
@@ -69,6 +71,7 @@ impl Default for Policy {
             least_samples: 100,
             moves_divisor: 32,
             most_irq_moves: 4,
+            pins: 0,
         }
     }
 }

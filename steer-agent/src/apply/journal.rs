@@ -229,7 +229,7 @@ impl Journal {
     }
 
     /// Forgets `targets`, which are back at their original values. With none left the file goes.
-    pub fn forget(&mut self, targets: &[Target]) -> Result<(), JournalError> {
+    pub fn forget(&mut self, targets: &HashSet<Target>) -> Result<(), JournalError> {
         let mut record = self.record.clone();
         record.entries.retain(|entry| !targets.contains(&entry.target));
         if !record.entries.is_empty() {
@@ -363,7 +363,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let mut journal = journal(dir.path());
         journal.intend(&[change(&[0], &[1])], |_| None).expect("saved");
-        journal.forget(&[Target::Table]).expect("forgotten");
+        journal.forget(&[Target::Table].into()).expect("forgotten");
         assert!(Journal::load(dir.path(), "eth0").expect("readable").is_none());
         assert_eq!(fs::read_dir(dir.path()).expect("listed").count(), 0);
     }

@@ -12,12 +12,16 @@ mod device;
 pub mod journal;
 mod restore;
 #[cfg(test)]
+mod rule_tests;
+#[cfg(test)]
 mod tests;
 pub mod verify;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
+use crate::model::RuleContent;
+use crate::plan::pins::OwnRule;
 use crate::plan::{Change, Step, Target, Value};
 use crate::sys::Port;
 
@@ -115,7 +119,8 @@ pub fn apply(
         return Ok(receipt);
     }
     journal.intend(&changes, |irq| port.irq_name(irq))?;
-    for change in changes {
+    let mut changes = changes.into_iter();
+    while let Some(change) = changes.next() {
         match device.write(&change) {
             Ok(()) => receipt.done.push(change),
             Err(failure) => {
@@ -128,17 +133,41 @@ pub fn apply(
             }
         }
     }
-    forget_rules(journal, &receipt.done);
-    let undone: Vec<Change> = receipt.taken_back.iter().map(Change::inverse).collect();
-    forget_rules(journal, &undone);
+    // What was written, what was not come to, and what was taken back; never what is in doubt.
+    let undone = receipt.taken_back.iter().map(Change::inverse);
+    let untouched = changes.rev().map(|change| change.inverse());
+    let doubtful: HashSet<&Target> = receipt
+        .not_taken_back
+        .iter()
+        .map(|failure| &failure.target)
+        .chain(receipt.contested.iter().map(|contest| &contest.target))
+        .collect();
+    let settled: Vec<Change> = receipt
+        .done
+        .iter()
+        .cloned()
+        .chain(untouched)
+        .chain(undone)
+        .filter(|change| !doubtful.contains(&change.target))
+        .collect();
+    forget_rules(journal, &settled);
     Ok(receipt)
 }
 
 /// Undoes `changes`, newest first, trying each, and notes in `receipt` what came of it.
 pub fn take_back(nic: &str, changes: &[Change], port: &dyn Port, receipt: &mut Receipt) {
     let mut device = Device::new(nic, port);
+    let mut stuck: HashSet<&Target> = HashSet::new();
     for change in changes.iter().rev() {
         let undo = change.inverse();
+        if stuck.contains(&undo.target) {
+            receipt.not_taken_back.push(Failure {
+                target: undo.target,
+                why: "a later change of it could not be taken back".to_owned(),
+                gone: false,
+            });
+            continue;
+        }
         let outcome = match device.read(&undo.target) {
             Ok(found) if found == undo.to => Ok(()),
             Ok(found) if found == undo.from => device.write(&undo),
@@ -154,7 +183,10 @@ pub fn take_back(nic: &str, changes: &[Change], port: &dyn Port, receipt: &mut R
         };
         match outcome {
             Ok(()) => receipt.taken_back.push(change.clone()),
-            Err(failure) => receipt.not_taken_back.push(failure),
+            Err(failure) => {
+                stuck.insert(&change.target);
+                receipt.not_taken_back.push(failure);
+            }
         }
     }
 }
@@ -181,16 +213,40 @@ pub fn contests(journal: &Journal, port: &dyn Port) -> Vec<Contest> {
     contests
 }
 
+/// The exact-match rules of `journal` that were not there before steer, with what steer may have left
+/// in their places.
+#[must_use]
+pub fn own_rules(journal: &Journal) -> Vec<OwnRule> {
+    let own = |entry: &journal::Entry| {
+        let Target::Rule { location } = entry.target else { return None };
+        let exact = |value: &Value| match value {
+            Value::Rule(content) => content.exact(),
+            _ => None,
+        };
+        let is_new = entry.original == Value::Rule(RuleContent::Empty);
+        is_new.then(|| (location, entry.ours.iter().filter_map(exact).collect()))
+    };
+    journal.record().entries.iter().filter_map(own).collect()
+}
+
 /// Forgets rules that are as they were before steer. They come and go with their flows, and each flow
 /// that ever had one must not stay in the journal. That a journal names more than it must is harmless
 /// (`restore` finds it as it should be), so that failing to shorten it is none here.
 pub fn forget_rules(journal: &mut Journal, settled: &[Change]) {
-    let is_back = |change: &&Change| {
-        change.target.is_rule()
-            && journal.entry(&change.target).is_some_and(|entry| entry.original == change.to)
+    // A target may come up more than once; the last time counts.
+    let now: HashMap<&Target, &Value> = settled
+        .iter()
+        .filter(|change| change.target.is_rule())
+        .map(|change| (&change.target, &change.to))
+        .collect();
+    let is_back = |target: &Target, value: &Value| {
+        journal.entry(target).is_some_and(|entry| entry.original == *value)
     };
-    let back: Vec<Target> =
-        settled.iter().filter(is_back).map(|change| change.target.clone()).collect();
+    let back: HashSet<Target> = now
+        .into_iter()
+        .filter(|(target, value)| is_back(target, value))
+        .map(|(target, _)| target.clone())
+        .collect();
     if !back.is_empty()
         && let Err(error) = journal.forget(&back)
     {

@@ -5,6 +5,7 @@
 //! the kernel's own default goes back as "default", so that the mark "set by a user" goes with it
 //! (`IFF_RXFH_CONFIGURED`; while it is set `ethtool -L` refuses to drop queues that the table names).
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -170,7 +171,8 @@ pub fn restore(
             }
         }
     }
-    let settled: Vec<Target> = outcome.restored.iter().chain(&outcome.already).cloned().collect();
+    let settled: HashSet<Target> =
+        outcome.restored.iter().chain(&outcome.already).cloned().collect();
     journal.forget(&settled)?;
     Ok(outcome)
 }

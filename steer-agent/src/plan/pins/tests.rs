@@ -1,0 +1,1 @@
+//! Worked examples of choosing rules, and the properties that it guarantees.
