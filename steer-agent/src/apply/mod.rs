@@ -120,7 +120,7 @@ pub fn apply(
     }
     journal.intend(&changes, |irq| port.irq_name(irq))?;
     let mut changes = changes.into_iter();
-    while let Some(change) = changes.next() {
+    for change in changes.by_ref() {
         match device.write(&change) {
             Ok(()) => receipt.done.push(change),
             Err(failure) => {

@@ -30,6 +30,7 @@
 //! Pure: no I/O, no clock.
 
 mod choice;
+mod operations;
 #[cfg(test)]
 mod tests;
 
