@@ -37,6 +37,9 @@ enum Role {
         /// CPUs of the workers, one worker each.
         #[arg(long, value_delimiter = ',', required = true)]
         workers: Vec<usize>,
+        /// Do not pin the workers.
+        #[arg(long)]
+        roam: bool,
         /// How a connection finds its worker.
         #[arg(long, value_enum, default_value_t = server::Assign::Handover)]
         assign: server::Assign,
@@ -58,6 +61,9 @@ enum Role {
         /// Requests per second over all connections.
         #[arg(long, default_value_t = 2000)]
         rate: u32,
+        /// How uneven the connections are: 0 is even, 1 gives the n-th an n-th of the first's rate.
+        #[arg(long, default_value_t = 0.0)]
+        skew: f64,
         /// Use UDP instead of TCP.
         #[arg(long)]
         udp: bool,
@@ -72,11 +78,12 @@ enum Role {
 fn main() -> Result<()> {
     match Arguments::parse().role {
         Role::Init { nic, scenario } => init::init(&nic, &scenario),
-        Role::Serve { listen, workers, assign, udp, control } => {
-            server::Server { listen, workers, assign, proto: Proto::new(udp) }.run(&control)
+        Role::Serve { listen, workers, roam, assign, udp, control } => {
+            server::Server { listen, workers, roam, assign, proto: Proto::new(udp) }.run(&control)
         }
-        Role::Load { target, flows, rate, udp, control } => {
-            client::Client { targets: target, flows, rate, proto: Proto::new(udp) }.run(&control)
+        Role::Load { target, flows, rate, skew, udp, control } => {
+            let proto = Proto::new(udp);
+            client::Client { targets: target, flows, rate, skew, proto }.run(&control)
         }
         Role::List => {
             for scenario in &scenario::TABLE {

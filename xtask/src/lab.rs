@@ -36,9 +36,12 @@ pub(crate) struct Options {
     /// CPUs of the machine.
     #[arg(long, default_value_t = CPUS, value_parser = clap::value_parser!(u32).range(1..=32))]
     cpus: u32,
-    /// Seconds after which a scenario is given up.
-    #[arg(long, default_value_t = TIMEOUT)]
-    timeout: u64,
+    /// Seconds after which a scenario is given up [default: 150, of a long one 4200].
+    #[arg(long)]
+    timeout: Option<u64>,
+    /// Run the long scenarios too.
+    #[arg(long)]
+    full: bool,
     /// List the scenarios and their machines.
     #[arg(long)]
     list: bool,
@@ -53,6 +56,8 @@ struct Scenario {
     /// What it shows, in a sentence.
     about: String,
     needs_steer: bool,
+    /// Takes many minutes: runs when it is named, or with `--full`.
+    long: bool,
     /// NIC and kernel series of each machine it is meant for.
     machines: Vec<(Nic, String)>,
 }
@@ -107,7 +112,8 @@ pub(crate) fn build() -> Result<()> {
 /// Builds what runs in the guest, and returns every scenario on every machine it is meant for.
 pub(crate) fn matrix() -> Result<Vec<Run>> {
     build()?;
-    let selected = scenarios()?.into_iter().flat_map(|scenario| {
+    let short = scenarios()?.into_iter().filter(|scenario| !scenario.long);
+    let selected = short.flat_map(|scenario| {
         let Scenario { name, machines, .. } = scenario;
         machines.into_iter().map(move |(nic, kernel)| {
             let machine = Machine { kernel, nic, topology: Topology::flat(CPUS) };
@@ -120,10 +126,12 @@ pub(crate) fn matrix() -> Result<Vec<Run>> {
 /// CPUs of a machine, unless asked for otherwise.
 const CPUS: u32 = 4;
 /// Seconds after which a scenario is given up, unless asked for otherwise.
-const TIMEOUT: u64 = 90;
+const TIMEOUT: u64 = 150;
+/// The same for a long one: an hour, and some minutes to begin and to end.
+const LONG_TIMEOUT: u64 = 4200;
 /// Time in which a machine comes up, of which it takes 3 to 8 s. Now and then, on a busy host, it
 /// never does: a CPU of the emulated machine loses its first timer interrupt and the kernel
-/// waits for it ("rcu_preempt kthread timer wakeup didn't happen"), or QEMU aborts. QEMU 10.0 with
+/// waits for it ("`rcu_preempt` kthread timer wakeup didn't happen"), or QEMU aborts. QEMU 10.0 with
 /// several TCG threads; seen twice in some five hundred starts,
 /// each time before the guest's first process.
 const COMING_UP: Duration = Duration::from_secs(45);
@@ -137,13 +145,14 @@ fn scenarios() -> Result<Vec<Scenario>> {
         let mut cells = line.split('\t');
         let mut cell = || cells.next().with_context(|| format!("short row in the table: {line}"));
         let (name, needs_steer) = (cell()?.to_owned(), cell()? == "steer");
+        let long = cell()? == "long";
         let machines = cell()?.split(' ').map(|machine| {
             let (nic, kernel) = machine.split_once('/').context("a machine is NIC/KERNEL")?;
             let nic = Nic::from_str(nic, false).map_err(anyhow::Error::msg)?;
             Ok((nic, kernel.to_owned()))
         });
         let machines = machines.collect::<Result<_>>()?;
-        Ok(Scenario { name, about: cell()?.to_owned(), needs_steer, machines })
+        Ok(Scenario { name, about: cell()?.to_owned(), needs_steer, long, machines })
     };
     table.lines().map(row).collect()
 }
@@ -158,7 +167,12 @@ fn select<'a>(scenarios: &'a [Scenario], options: &Options) -> Result<Vec<(&'a S
     let by_name = !options.scenarios.is_empty();
     let mut selected = Vec::new();
     for scenario in scenarios {
-        if by_name && !options.scenarios.contains(&scenario.name) {
+        let wanted = if by_name {
+            options.scenarios.contains(&scenario.name)
+        } else {
+            options.full || !scenario.long
+        };
+        if !wanted {
             continue;
         }
         let chosen = |(nic, kernel): &&(Nic, String)| {
@@ -174,7 +188,8 @@ fn select<'a>(scenarios: &'a [Scenario], options: &Options) -> Result<Vec<(&'a S
         }
         selected.extend(machines.into_iter().map(|(nic, kernel)| {
             let machine = Machine { kernel, nic, topology: Topology::flat(options.cpus) };
-            let timeout = Duration::from_secs(options.timeout);
+            let usual = if scenario.long { LONG_TIMEOUT } else { TIMEOUT };
+            let timeout = Duration::from_secs(options.timeout.unwrap_or(usual));
             (scenario, Run::new(&scenario.name, machine, timeout))
         }));
     }

@@ -8,6 +8,7 @@ mod irq_names;
 pub mod kernel;
 pub mod nic;
 pub mod probe;
+mod sampling;
 mod watch;
 
 pub use kernel::{

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::calibrate::Calibration;
-use super::{KernelSide, Observer, ProgramStatus, StartOptions, WatchedNic, host, nic};
+use super::{KernelSide, Observer, ProgramStatus, StartOptions, WatchedNic, host, nic, sampling};
 use crate::model::{Nic, NicCounters, NicSample, Sample};
 use crate::sys::{Machine, diag};
 
@@ -23,6 +23,9 @@ pub struct Watch<'a> {
     nics: Vec<Watched>,
     last_ns: u64,
     since_ns: u64,
+    /// Consumption so far, and one in 2^this is remembered by flow.
+    consumed: u64,
+    sampling: u32,
 }
 
 /// One NIC under observation.
@@ -46,7 +49,7 @@ impl<'a> Watch<'a> {
             .map(|told| Watched { told, calibration: Calibration::default() })
             .collect();
         let since_ns = host::monotonic_ns();
-        Ok(Self { machine, kernel, nics, last_ns: since_ns, since_ns })
+        Ok(Self { machine, kernel, nics, last_ns: since_ns, since_ns, consumed: 0, sampling: 0 })
     }
 
     /// The programs, and what became of each.
@@ -113,6 +116,7 @@ impl<'a> Watch<'a> {
             let counters = counters.get_mut(index).and_then(Option::take).unwrap_or_default();
             nics.push(NicSample { nic, counters });
         }
+        self.adapt_sampling(&nics, at_ns);
         self.last_ns = at_ns;
         let listening = diag::listening().map_err(|error| log::debug!("{error}")).ok();
         Ok(Sample {
@@ -126,5 +130,22 @@ impl<'a> Watch<'a> {
             health: reading.health,
             missing,
         })
+    }
+
+    /// Takes as many single consumptions from now on as the rate since the last look asks for.
+    fn adapt_sampling(&mut self, nics: &[NicSample], at_ns: u64) {
+        let consumed = nics.iter().map(|nic| nic.counters.queue_consumed.total()).sum();
+        let window_s = at_ns.saturating_sub(self.last_ns) as f64 / 1e9;
+        let per_s = u64::saturating_sub(consumed, self.consumed) as f64 / window_s.max(1e-3);
+        let buckets = |nic: &NicSample| nic.nic.rss.as_ref().map_or(0, |rss| rss.table.len());
+        let shift = sampling::shift(per_s, nics.iter().map(buckets).sum(), window_s);
+        self.consumed = consumed;
+        if shift != self.sampling {
+            // Too many samples are no harm: what fails here is tried again with the next window.
+            match self.kernel.set_flow_sampling(shift) {
+                Ok(()) => self.sampling = shift,
+                Err(error) => log::debug!("sampling of flows stays as it is: {error:#}"),
+            }
+        }
     }
 }

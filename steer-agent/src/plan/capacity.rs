@@ -24,8 +24,8 @@ pub(super) fn caps(
     let known = of_allowed().count() as f64;
     let mean = if known > 0.0 { of_allowed().sum::<f64>() / known } else { 1.0 };
     let others = |index: usize| indices.cpu(index).map_or(0.0, |cpu| setting.host.others_on(cpu));
-    let on_allowed = problem.allowed.iter().map(|index| others(*index)).collect();
-    let fair = level(on_allowed, problem.queues(), packets) * (1.0 + setting.policy.load_slack);
+    let present = problem.allowed.iter().map(|index| others(*index)).collect();
+    let fair = level(present, problem.queues(), packets) * (1.0 + setting.policy.load_slack);
     let cost = time_per_packet(setting);
     let mut own = vec![0.0; indices.len()];
     for (queue, load) in problem.table.iter().zip(&problem.load) {

@@ -78,6 +78,8 @@ pub struct Plan {
     pub share_planned: Option<f64>,
     /// Share that table and interrupts could reach without limits per period.
     pub achievable: Option<f64>,
+    /// Share of all packets whose bucket changes its queue by `steps`.
+    pub load_moved: f64,
     /// Why these steps, and why not others; at least one sentence where there is no step.
     pub reasons: Vec<String>,
     /// What each lever could reach on this traffic; `None` where there is nothing to plan by.
@@ -193,6 +195,7 @@ pub fn plan(world: &NicWorld, host: &Host<'_>, policy: &Policy, experience: &Exp
     }
     plan.reasons = explain::reasons(&setting, &indices, &problem, &chosen, pace);
     plan.steps = step::steps(&setting, &chosen);
+    plan.load_moved = setting.load_moved(&chosen);
     let cap = |cpu| problem.cap.get(indices.of(Some(cpu))).copied().unwrap_or(0.0);
     let mut rules = pins::choose(&setting, &chosen, &cap);
     plan.steps.append(&mut rules.steps);

@@ -5,9 +5,9 @@
 //! A flow is worth a rule by what it consumes, how much nearer its packets could arrive, and how long
 //! it has lived: `per_s * (distance now - least distance) * age`. The age counts up to [`MOST_AGE_S`],
 //! and below [`LEAST_AGE_S`] a flow is worth nothing: rules for short flows cost as many operations as
-//! they are set and gain nothing. A flow with a rule is worth [`KEEP`] times as much, so that two
-//! flows that are nearly alike do not take it from each other in turn. The most worthy are taken while
-//! the CPU that they go to has room ([`choice`]).
+//! they are set and gain nothing ([`choice`]). The most worthy are taken while the CPU that they go to
+//! has room; a flow keeps its rule unless another is worth [`KEEP`] times as much, so that two that are
+//! nearly alike do not take it from each other in turn ([`packing`]).
 //!
 //! A rule goes with its flow: when that has not been consumed for [`PATIENCE`] periods, when its
 //! consumer moved (it is re-targeted), when its packets keep coming by another queue, or when others
@@ -31,6 +31,7 @@
 
 mod choice;
 mod operations;
+mod packing;
 #[cfg(test)]
 mod tests;
 
@@ -47,7 +48,7 @@ pub(super) use choice::choose;
 pub const LEAST_AGE_S: f64 = 5.0;
 /// Age beyond which a flow is worth no more: heavy and settled is enough.
 pub const MOST_AGE_S: f64 = 30.0;
-/// Factor on the worth of a flow that has a rule.
+/// How much more than a flow that has a rule another must be worth to take it.
 pub const KEEP: f64 = 1.5;
 /// Most rules added, changed and deleted in a period: each takes a driver's lock, some a firmware
 /// command.

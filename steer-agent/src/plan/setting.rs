@@ -233,6 +233,15 @@ impl Setting<'_> {
         forecast
     }
 
+    /// Share of all packets whose bucket changes its queue.
+    pub(super) fn load_moved(&self, to: &Arrangement) -> f64 {
+        let total: f64 = (0..self.table.len()).map(|bucket| self.load_of(bucket)).sum();
+        let pairs = self.table.iter().zip(&to.table).enumerate();
+        let moved = pairs.filter(|(_, (old, new))| old != new);
+        let moved: f64 = moved.map(|(bucket, _)| self.load_of(bucket)).sum();
+        if total > 0.0 { moved / total } else { 0.0 }
+    }
+
     /// Packets per second on each CPU with this arrangement.
     pub(super) fn carried(&self, to: &Arrangement) -> Vec<(CpuId, f64)> {
         let mut carried: BTreeMap<CpuId, f64> = self.carried_by_table(to).into_iter().collect();

@@ -6,4 +6,4 @@ pub mod socket;
 mod status;
 pub mod text;
 
-pub use status::{FlowReport, NicState, NicStatus, PlannerReport, Source, Status};
+pub use status::{FlowReport, NicState, NicStatus, PlannerReport, Source, Status, Tally};

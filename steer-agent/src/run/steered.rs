@@ -10,7 +10,7 @@ use crate::apply::{self, Journal, Receipt, Restoration, Trust, contests};
 use crate::model::{MappingVerdict, Nic, NicWorld, World};
 use crate::plan::{self, Change, Experience, Host, Plan, Step};
 use crate::policy::Policy;
-use crate::report::{NicState, NicStatus, PlannerReport, text};
+use crate::report::{NicState, NicStatus, PlannerReport, Tally, text};
 use crate::sys::owner::{Claim, Owner, claim};
 use crate::sys::{Machine, Port};
 
@@ -56,6 +56,7 @@ pub struct Steered {
     experience: Experience,
     /// Share that the last plan that was written expected, and the one that followed.
     expected: Option<(f64, Option<f64>)>,
+    tally: Tally,
     rest: u32,
     harms: u32,
     last_said: Option<Plan>,
@@ -117,6 +118,7 @@ impl Steered {
             settling: false,
             experience: Experience::default(),
             expected: None,
+            tally: Tally::default(),
             rest: 0,
             harms: 0,
             last_said: None,
@@ -152,7 +154,7 @@ impl Steered {
     pub fn status(&self, world: &World, nic: &NicWorld, plan: &Plan) -> NicStatus {
         let mut status = NicStatus::new(world, nic, plan, self.state, self.reason.clone());
         status.history = self.history.iter().cloned().collect();
-        status.planner = Some(PlannerReport::new(&self.experience, self.expected));
+        status.planner = Some(PlannerReport::new(&self.experience, self.expected, self.tally));
         status
     }
 
@@ -256,6 +258,7 @@ impl Steered {
         self.just_written = true;
         self.settling = true;
         self.experience.applied(plan);
+        self.tally.count(&done, plan);
         self.expected = plan.share_planned.map(|share| (share, None));
         let share = |share: Option<f64>| share.map_or(0.0, |share| share * 100.0);
         self.remember(
@@ -414,3 +417,7 @@ fn own(nic: &Nic) -> anyhow::Result<Owner> {
         ),
     }
 }
+
+#[cfg(test)]
+#[path = "steered/rule_tests.rs"]
+mod rule_tests;

@@ -1,4 +1,4 @@
-//! Sockets of the present network namespace, by sock_diag(7).
+//! Sockets of the present network namespace, by `sock_diag(7)`.
 //!
 //! The dump is filtered in the kernel, so that its length depends on the listeners and not on the
 //! connections, as that of /proc/net/tcp does.
@@ -10,13 +10,13 @@ use netlink_bindings::inet_diag::{ReqV2, Request};
 use super::SysError;
 use super::netlink::{Netlink, Refusal};
 
-/// `SOCK_DIAG_BY_FAMILY` (include/uapi/linux/sock_diag.h).
+/// `SOCK_DIAG_BY_FAMILY` (`include/uapi/linux/sock_diag.h`).
 const BY_FAMILY: u16 = 20;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
-/// Bits by TCP state (include/net/tcp_states.h). A UDP socket that is not connected is "closed".
+/// Bits by TCP state (`include/net/tcp_states.h`). A UDP socket that is not connected is "closed".
 const LISTEN: u32 = 1 << 10;
 const CLOSE: u32 = 1 << 7;
 

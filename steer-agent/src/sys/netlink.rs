@@ -83,7 +83,7 @@ impl Netlink {
         Self::open(None)
     }
 
-    /// A socket for sock_diag(7).
+    /// A socket for `sock_diag(7)`.
     pub(super) fn sock_diag() -> Result<Self, Refusal> {
         Self::open(Some(netlink::SOCK_DIAG))
     }

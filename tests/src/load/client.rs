@@ -43,6 +43,8 @@ pub struct Client {
     pub flows: usize,
     /// Requests per second over all flows.
     pub rate: u32,
+    /// How uneven the flows are: the n-th has a rate in proportion to n to the power of minus this.
+    pub skew: f64,
     /// Transport.
     pub proto: Proto,
 }
@@ -164,6 +166,8 @@ struct Flow {
     /// What has come of its answer.
     answer: [u8; RESPONSE],
     have: usize,
+    /// From one request to the next.
+    interval: Duration,
 }
 
 struct Engine {
@@ -172,7 +176,6 @@ struct Engine {
     flows: Vec<Flow>,
     /// When each idle flow sends next.
     due: BinaryHeap<Reverse<(Instant, usize)>>,
-    interval: Duration,
     counters: Arc<Counters>,
 }
 
@@ -207,19 +210,22 @@ impl Engine {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let start = Instant::now();
         let count = u32::try_from(client.flows).context("too many flows")?;
-        let interval = Duration::from_secs(1) * count / client.rate.max(1);
+        let weight = |index: u32| f64::from(index + 1).powf(-client.skew);
+        let weights: f64 = (0..count).map(weight).sum();
         let (mut flows, mut due) = (Vec::new(), BinaryHeap::new());
         for (index, &target) in client.targets.iter().cycle().take(client.flows).enumerate() {
             let socket = Socket::connect(client.proto, target)
                 .with_context(|| format!("cannot connect to {target}"))?;
             let token = EventData::new_u64(index as u64);
             epoll::add(&epoll, socket.as_fd(), token, EventFlags::IN)?;
-            flows.push(Flow::new(target, socket));
-            // Spread over the interval, so that the load is even from the start.
             let turn = u32::try_from(index).context("too many flows")?;
+            let rate = f64::from(client.rate.max(1)) * weight(turn) / weights;
+            let interval = Duration::from_secs_f64(1.0 / rate);
+            flows.push(Flow::new(target, socket, interval));
+            // Spread over the interval, so that the load is even from the start.
             due.push(Reverse((start + interval * turn / count, index)));
         }
-        Ok(Self { proto: client.proto, epoll, flows, due, interval, counters })
+        Ok(Self { proto: client.proto, epoll, flows, due, counters })
     }
 
     fn run(&mut self, stopping: &AtomicBool) -> Result<()> {
@@ -281,7 +287,7 @@ impl Engine {
                 flow.waiting = None;
                 add(&self.counters.answered);
                 // Late answers do not make a flow catch up in a burst.
-                let next = (sent + self.interval).max(Instant::now());
+                let next = (sent + flow.interval).max(Instant::now());
                 self.due.push(Reverse((next, index)));
                 Ok(())
             }
@@ -309,17 +315,18 @@ impl Engine {
         add(&self.counters.reconnects);
         let token = EventData::new_u64(index as u64);
         epoll::add(&self.epoll, socket.as_fd(), token, EventFlags::IN)?;
-        *flow = Flow::new(flow.target, socket);
+        let interval = flow.interval;
+        *flow = Flow::new(flow.target, socket, interval);
         if !idle {
-            self.due.push(Reverse((Instant::now() + self.interval, index)));
+            self.due.push(Reverse((Instant::now() + interval, index)));
         }
         Ok(())
     }
 }
 
 impl Flow {
-    fn new(target: SocketAddr, socket: Socket) -> Self {
-        Self { target, socket, next: 0, waiting: None, answer: [0; RESPONSE], have: 0 }
+    fn new(target: SocketAddr, socket: Socket, interval: Duration) -> Self {
+        Self { target, socket, next: 0, waiting: None, answer: [0; RESPONSE], have: 0, interval }
     }
 
     /// Takes what has come; true when an answer is complete.

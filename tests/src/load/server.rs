@@ -7,7 +7,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     path::Path,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread,
@@ -19,7 +19,7 @@ use rustix::{
     buffer::spare_capacity,
     event::epoll::{self, EventData, EventFlags},
     net::{self, AddressFamily, SocketType, sockopt},
-    thread::{CpuSet, sched_getcpu, sched_setaffinity},
+    thread::{CpuSet, Pid, gettid, sched_getcpu, sched_setaffinity},
 };
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,8 @@ pub struct Server {
     pub listen: Vec<SocketAddr>,
     /// CPU of each worker.
     pub workers: Vec<usize>,
+    /// The scheduler decides where the workers run, and not `workers`.
+    pub roam: bool,
     /// How a connection finds its worker.
     pub assign: Assign,
     /// Transport.
@@ -93,7 +95,12 @@ enum Socket {
 }
 
 struct Worker {
-    cpu: usize,
+    /// The CPU it is pinned to.
+    cpu: AtomicUsize,
+    /// It is not pinned.
+    roam: bool,
+    /// Its thread, once it runs.
+    thread: OnceLock<Pid>,
     epoll: OwnedFd,
     sockets: Mutex<HashMap<u64, Socket>>,
     received: AtomicU64,
@@ -106,7 +113,7 @@ impl Server {
         let workers: Vec<Arc<Worker>> = self
             .workers
             .iter()
-            .map(|&cpu| Worker::new(cpu).map(Arc::new))
+            .map(|&cpu| Worker::new(cpu, self.roam).map(Arc::new))
             .collect::<Result<_>>()?;
         match (self.proto, self.assign) {
             (Proto::Udp, _) => self.bind_datagrams(&workers)?,
@@ -120,6 +127,10 @@ impl Server {
         let stats = || control::json(&sum(&workers));
         let command = |command: &str| match command {
             "stats" => stats(),
+            order if order.starts_with("move ") => {
+                move_worker(&workers, order)?;
+                stats()
+            }
             "flows" => {
                 let flows: Vec<Flow> = workers.iter().flat_map(|worker| worker.flows()).collect();
                 control::json(&flows)
@@ -180,6 +191,17 @@ fn shared_socket(address: SocketAddr, kind: SocketType) -> Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Carries out `move WORKER CPU`: what a scheduler or an operator does to a running worker.
+fn move_worker(workers: &[Arc<Worker>], order: &str) -> Result<()> {
+    let mut words = order.split(' ').skip(1).map(str::parse::<usize>);
+    let mut word = || words.next().with_context(|| format!("too short: {order}"));
+    let (worker, cpu) = (word()??, word()??);
+    let worker = workers.get(worker).with_context(|| format!("no worker {worker}"))?;
+    Worker::pin(*worker.thread.get().context("the worker does not run yet")?, cpu)?;
+    worker.cpu.store(cpu, Ordering::Relaxed);
+    Ok(())
+}
+
 fn sum(workers: &[Arc<Worker>]) -> Stats {
     let workers: Vec<WorkerStats> = workers.iter().map(|worker| worker.stats()).collect();
     Stats {
@@ -190,9 +212,11 @@ fn sum(workers: &[Arc<Worker>]) -> Stats {
 }
 
 impl Worker {
-    fn new(cpu: usize) -> Result<Self> {
+    fn new(cpu: usize, roam: bool) -> Result<Self> {
         Ok(Self {
-            cpu,
+            roam,
+            cpu: AtomicUsize::new(cpu),
+            thread: OnceLock::new(),
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             sockets: Mutex::default(),
             received: AtomicU64::new(0),
@@ -224,10 +248,19 @@ impl Worker {
         Ok(())
     }
 
-    fn serve(&self) -> Result<()> {
+    fn pin(thread: Pid, cpu: usize) -> Result<()> {
         let mut cpus = CpuSet::new();
-        cpus.set(self.cpu);
-        sched_setaffinity(None, &cpus)?;
+        cpus.set(cpu);
+        Ok(sched_setaffinity(Some(thread), &cpus)?)
+    }
+
+    fn serve(&self) -> Result<()> {
+        let thread = gettid();
+        if !self.roam {
+            Self::pin(thread, self.cpu.load(Ordering::Relaxed))?;
+        }
+        // Only now, so that nobody moves a worker that then goes back.
+        let _ = self.thread.set(thread);
         let mut events = Vec::with_capacity(64);
         loop {
             match epoll::wait(&self.epoll, spare_capacity(&mut events), None) {
@@ -299,7 +332,7 @@ impl Worker {
         let connections =
             sockets.values().filter(|socket| matches!(socket, Socket::Connection(_))).count();
         WorkerStats {
-            cpu: self.cpu,
+            cpu: self.cpu.load(Ordering::Relaxed),
             received: self.received.load(Ordering::Relaxed),
             aligned: self.aligned.load(Ordering::Relaxed),
             connections,
@@ -314,7 +347,7 @@ impl Worker {
             Some(Flow {
                 local: stream.local_addr().ok()?,
                 remote: stream.peer_addr().ok()?,
-                worker_cpu: self.cpu,
+                worker_cpu: self.cpu.load(Ordering::Relaxed),
                 incoming_cpu: sockopt::socket_incoming_cpu(stream).ok()?,
             })
         };

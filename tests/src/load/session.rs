@@ -28,10 +28,14 @@ pub struct Spec {
     /// Requests per second over all flows. Two host CPUs that emulate four do about 5,000; beyond
     /// that one measures the emulation.
     pub rate: u32,
+    /// How uneven the flows are: 0 is even, 1 gives the n-th an n-th of the first's rate.
+    pub skew: f64,
     /// Addresses of the machine under test, which the flows go to in turn.
     pub addresses: Vec<String>,
     /// CPUs of the workers; every CPU of the machine if empty.
     pub workers: Vec<usize>,
+    /// Leave it to the scheduler where the workers run.
+    pub roam: bool,
     /// How a connection finds its worker.
     pub assign: Assign,
     /// UDP instead of TCP.
@@ -44,8 +48,10 @@ impl Default for Spec {
         Self {
             flows: 16,
             rate: 2000,
+            skew: 0.0,
             addresses: vec!["10.9.0.1".to_owned()],
             workers: Vec::new(),
+            roam: false,
             assign: Assign::Handover,
             udp: false,
         }
@@ -99,10 +105,14 @@ impl Load {
             Assign::Handover => "handover",
             Assign::Reuseport => "reuseport",
         });
+        if spec.roam {
+            serve.arg("--roam");
+        }
         serve.arg("--control").arg(&server_control);
         let mut load = Command::new("ip");
         load.args(["netns", "exec", PEER]).arg(&guest.program).arg("load");
         load.args(["--flows", &spec.flows.to_string(), "--rate", &spec.rate.to_string()]);
+        load.args(["--skew", &spec.skew.to_string()]);
         load.arg("--control").arg(&client_control);
         for address in addresses {
             serve.args(["--listen", &address.to_string()]);
@@ -164,6 +174,12 @@ impl Load {
     /// The server's connections.
     pub fn flows(&self) -> Result<Vec<server::Flow>> {
         ask(&self.server_control, "flows")
+    }
+
+    /// Moves a worker, by its place in [`Spec::workers`], to another CPU.
+    pub fn move_worker(&self, worker: usize, cpu: usize) -> Result<()> {
+        let _: server::Stats = ask(&self.server_control, &format!("move {worker} {cpu}"))?;
+        Ok(())
     }
 
     /// What is received from now on for as long as given.

@@ -45,13 +45,18 @@ pub(super) fn run(guest: &Guest) -> Result<()> {
 /// align both. One load of six has two such pairs or more, and then less than 90 % can be reached;
 /// steer says so beforehand.
 pub(super) fn correctable_load(guest: &Guest) -> Result<Load> {
-    Load::start_until(guest, &Spec::default(), |load| {
+    correctable(guest, &Spec::default(), ENOUGH)
+}
+
+/// A mismatched load of this kind of which a table can align at least `enough`.
+pub(super) fn correctable(guest: &Guest, spec: &Spec, enough: f64) -> Result<Load> {
+    Load::start_until(guest, spec, |load| {
         if !load.is_mismatched()? {
             return Ok(false);
         }
         let status = guest.status(NIC, &["--for", "1s"])?;
         // A NIC whose mapping is unknown has no such figure, and the scenario will tell why.
-        Ok(status["alignment"]["achievable"].as_f64().is_none_or(|share| share > ENOUGH))
+        Ok(status["alignment"]["achievable"].as_f64().is_none_or(|share| share > enough))
     })
 }
 

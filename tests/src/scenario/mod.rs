@@ -4,9 +4,11 @@ mod agree;
 mod align;
 mod demo;
 mod kill9;
+mod migrate;
 mod observers;
 mod once;
 mod refuse;
+mod roam;
 mod smoke;
 mod unverified;
 
@@ -22,6 +24,8 @@ pub struct Scenario {
     pub name: &'static str,
     /// What it shows, in a sentence.
     pub about: &'static str,
+    /// Whether it takes so long that it runs only when it is named or all are asked for.
+    pub long: bool,
     /// Whether it drives the `steer` program.
     pub needs_steer: bool,
     /// The machines that it is meant for, as `NIC/KERNEL`.
@@ -30,10 +34,11 @@ pub struct Scenario {
 }
 
 /// Every scenario. `demo` is among them, so that a test finds it broken before a visitor does.
-pub static TABLE: [Scenario; 9] = [
+pub static TABLE: [Scenario; 12] = [
     Scenario {
         name: "smoke",
         about: "the machine itself: traffic flows, tables and affinities do what they say",
+        long: false,
         needs_steer: false,
         machines: &["igb/6.1", "igb/6.12", "virtio/6.12", "vmxnet3/6.12", "e1000e/6.12"],
         run: smoke::run,
@@ -41,6 +46,7 @@ pub static TABLE: [Scenario; 9] = [
     Scenario {
         name: "align",
         about: "a mismatched load is aligned, no request is lost, everything comes back",
+        long: false,
         needs_steer: true,
         machines: &["igb/6.1", "igb/6.12", "virtio/6.1", "virtio/6.12"],
         run: align::run,
@@ -48,6 +54,7 @@ pub static TABLE: [Scenario; 9] = [
     Scenario {
         name: "once",
         about: "doctor and plan write nothing; apply corrects once, and restore undoes it",
+        long: false,
         needs_steer: true,
         machines: &["igb/6.12"],
         run: once::run,
@@ -55,13 +62,39 @@ pub static TABLE: [Scenario; 9] = [
     Scenario {
         name: "kill9",
         about: "a daemon killed in the middle of its work leaves nothing that restore cannot undo",
+        long: false,
         needs_steer: true,
         machines: &["igb/6.12"],
         run: kill9::run,
     },
     Scenario {
+        name: "migrate",
+        about: "a worker that changes CPU is followed within four periods, by few writes",
+        long: false,
+        needs_steer: true,
+        machines: &["igb/6.12"],
+        run: migrate::run,
+    },
+    Scenario {
+        name: "roam",
+        about: "workers that nobody pinned are not chased: moves fall towards zero within a minute",
+        long: false,
+        needs_steer: true,
+        machines: &["igb/6.12"],
+        run: roam::short,
+    },
+    Scenario {
+        name: "roam-long",
+        about: "the same over ten minutes",
+        long: true,
+        needs_steer: true,
+        machines: &["igb/6.12"],
+        run: roam::long,
+    },
+    Scenario {
         name: "agree",
         about: "steer's alignment and an independent count are within three points",
+        long: false,
         needs_steer: true,
         machines: &["igb/6.12", "virtio/6.12"],
         run: agree::run,
@@ -69,6 +102,7 @@ pub static TABLE: [Scenario; 9] = [
     Scenario {
         name: "observers",
         about: "both observers name the same queue and softirq CPU for IPv4, IPv6 and VLAN flows",
+        long: false,
         needs_steer: true,
         machines: &["igb/6.12"],
         run: observers::run,
@@ -76,6 +110,7 @@ pub static TABLE: [Scenario; 9] = [
     Scenario {
         name: "unverified",
         about: "a NIC that takes a table and does not follow it is found out and left alone",
+        long: false,
         needs_steer: true,
         machines: &["vmxnet3/6.12"],
         run: unverified::run,
@@ -83,6 +118,7 @@ pub static TABLE: [Scenario; 9] = [
     Scenario {
         name: "refuse",
         about: "what steer cannot do it declines: a sentence, the right exit code, nothing changed",
+        long: false,
         needs_steer: true,
         machines: &["igb/6.12", "e1000e/6.12"],
         run: refuse::run,
@@ -90,6 +126,7 @@ pub static TABLE: [Scenario; 9] = [
     Scenario {
         name: "demo",
         about: "steer shown to somebody who has never seen it",
+        long: false,
         needs_steer: true,
         machines: &["igb/6.12"],
         run: demo::run,
@@ -107,7 +144,8 @@ pub fn run(guest: &Guest, name: &str) -> Result<()> {
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let needs = if self.needs_steer { "steer" } else { "-" };
-        write!(f, "{}\t{needs}\t{}\t{}", self.name, self.machines.join(" "), self.about)
+        let long = if self.long { "long" } else { "-" };
+        write!(f, "{}\t{needs}\t{long}\t{}\t{}", self.name, self.machines.join(" "), self.about)
     }
 }
 
@@ -122,7 +160,7 @@ mod tests {
         let names: BTreeSet<&str> = TABLE.iter().map(|scenario| scenario.name).collect();
         assert_eq!(names.len(), TABLE.len());
         for scenario in &TABLE {
-            assert_eq!(scenario.to_string().split('\t').count(), 4, "{}", scenario.name);
+            assert_eq!(scenario.to_string().split('\t').count(), 5, "{}", scenario.name);
             assert!(!scenario.machines.is_empty(), "{}", scenario.name);
         }
     }

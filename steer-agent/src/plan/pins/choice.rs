@@ -2,13 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::{KEEP, LEAST_AGE_S, MOST_AGE_S, PATIENCE, PinSet, ROAMING_PER_S};
+use super::packing::Packing;
+use super::{LEAST_AGE_S, MOST_AGE_S, PATIENCE, PinSet, ROAMING_PER_S};
 use crate::model::{CpuId, FlowAddr, QueueId, RuleTable, can_be_ruled, canonical, why_no_rules};
 use crate::plan::Step;
 use crate::plan::setting::{Arrangement, Setting, weight};
-
-/// Rounds in which a choice makes room for itself before it is taken as it is.
-const ROUNDS: usize = 8;
 
 /// What is to be done about rules.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -178,13 +176,11 @@ impl Chooser<'_> {
         Some(Candidate { flow, consumer, by_table, per_s, load, value, pin })
     }
 
-    /// At most `room` candidates, the most worthy for which their CPU has room. Whoever gets a rule
-    /// leaves room where the table had it, which others may take: so it is done again with those in
-    /// their places until nothing changes. That also makes the choice its own answer the next time.
+    /// At most `room` candidates, the most worthy for which their CPU has room.
     fn wishes(&self, candidates: &[Candidate], room: usize) -> Vec<Wish> {
         // Packets by the table as if no flow had a rule.
-        let mut by_table: BTreeMap<CpuId, f64> =
-            self.setting.carried_by_table(self.to).into_iter().collect();
+        let carried = self.setting.carried_by_table(self.to);
+        let mut by_table: BTreeMap<CpuId, f64> = carried.into_iter().collect();
         for pin in &self.pins.pins {
             let cpu = pin
                 .bucket
@@ -194,81 +190,12 @@ impl Chooser<'_> {
                     self.setting.traffic.load_of(bucket, pin.per_s);
             }
         }
-        let owned = |at: usize| candidates[at].pin.map(|pin| self.pins.pins[pin].rule.queue);
-        let mut wishes: Vec<Wish> = (0..candidates.len())
-            .filter_map(|candidate| {
-                let queue = owned(candidate)?;
-                let cpu = self.setting.cpu_of(queue, &self.to.cpus)?;
-                Some(Wish { candidate, cpu, queue })
-            })
-            .collect();
-        for _ in 0..ROUNDS {
-            let next = self.pass(candidates, room, &by_table, &wishes);
-            if next == wishes {
-                break;
-            }
-            wishes = next;
-        }
-        wishes
-    }
-
-    fn pass(
-        &self,
-        candidates: &[Candidate],
-        room: usize,
-        by_table: &BTreeMap<CpuId, f64>,
-        before: &[Wish],
-    ) -> Vec<Wish> {
-        let held: HashMap<usize, Wish> =
-            before.iter().map(|wish| (wish.candidate, *wish)).collect();
-        let mut carried = by_table.clone();
-        for wish in before {
-            let candidate = &candidates[wish.candidate];
-            *carried.entry(candidate.by_table).or_default() -= candidate.load;
-        }
-        let worth =
-            |at: usize| candidates[at].value * if held.contains_key(&at) { KEEP } else { 1.0 };
-        let mut order: Vec<usize> = (0..candidates.len()).collect();
-        order.sort_by(|a, b| {
-            worth(*b)
-                .total_cmp(&worth(*a))
-                .then_with(|| candidates[*a].flow.cmp(&candidates[*b].flow))
-        });
-        let mut rules_on: BTreeMap<QueueId, usize> = BTreeMap::new();
-        let mut wishes = Vec::new();
-        for at in order {
-            if wishes.len() == room {
-                break;
-            }
-            let candidate = &candidates[at];
-            let Some((_, near)) = self.nearest.get(&candidate.consumer) else { continue };
-            let held = held.get(&at);
-            let fits = |cpu: CpuId| {
-                let carried = carried.get(&cpu).copied().unwrap_or(0.0);
-                carried + candidate.load <= (self.cap)(cpu) * (1.0 + 1e-9)
-            };
-            let stays = held.map(|wish| wish.cpu).filter(|cpu| near.contains(cpu) && fits(*cpu));
-            let least_loaded = near.iter().copied().filter(|cpu| fits(*cpu)).min_by(|a, b| {
-                let load = |cpu| carried.get(cpu).copied().unwrap_or(0.0);
-                load(a).total_cmp(&load(b))
-            });
-            let Some(cpu) = stays.or(least_loaded) else { continue };
-            let here = held.filter(|wish| wish.cpu == cpu).map(|wish| wish.queue);
-            let Some(queue) = here.or_else(|| self.queue_on(cpu, &rules_on)) else { continue };
-            *carried.entry(cpu).or_default() += candidate.load;
-            *rules_on.entry(queue).or_default() += 1;
-            wishes.push(Wish { candidate: at, cpu, queue });
-        }
-        wishes.sort_by_key(|wish| wish.candidate);
-        wishes
-    }
-
-    /// Of several queues on a CPU the one with the fewest rules, then the lowest.
-    fn queue_on(&self, cpu: CpuId, rules_on: &BTreeMap<QueueId, usize>) -> Option<QueueId> {
-        let queues = self.setting.world.queues.iter().zip(&self.to.cpus);
-        queues
-            .filter(|(_, at)| **at == Some(cpu))
-            .map(|(queue, _)| queue.queue)
-            .min_by_key(|queue| (rules_on.get(queue).copied().unwrap_or(0), *queue))
+        let held = |candidate: usize| {
+            let queue = self.pins.pins[candidates[candidate].pin?].rule.queue;
+            let cpu = self.setting.cpu_of(queue, &self.to.cpus)?;
+            Some(Wish { candidate, cpu, queue })
+        };
+        let held: Vec<Wish> = (0..candidates.len()).filter_map(held).collect();
+        Packing::new(self, candidates, room, by_table).pack(&held)
     }
 }
