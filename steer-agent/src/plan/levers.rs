@@ -16,7 +16,7 @@ use super::Pace;
 use super::pins::Traffic;
 use super::setting::{Arrangement, Indices, Setting};
 use super::solve::{Budget, Workspace};
-use crate::model::{CpuId, FlowWorld, NicWorld, can_be_ruled};
+use crate::model::{CpuId, FlowWorld, NicWorld, can_be_ruled, why_no_rules};
 
 /// Rules that the figures are given for, whatever the NIC has room for.
 const RULES: usize = 128;
@@ -267,13 +267,16 @@ fn advice(levers: &Levers, world: &NicWorld, flows: usize) -> Option<String> {
     let per_bucket = levers.flows_per_bucket?;
     let most = levers.pins.last()?;
     let follows = if per_bucket < FEW {
-        "table and interrupts are enough"
+        "table and interrupts are enough".to_owned()
     } else if per_bucket > MANY {
-        "only accept steering aligns most of it; the table is for balance and nodes"
+        "only accept steering aligns most of it; the table is for balance and nodes".to_owned()
     } else if flows <= 10 * most.rules || most.share - levers.table >= WORTH_IT {
-        "exact-match rules close the gap"
+        match why_no_rules(&world.nic, 0) {
+            None => "exact-match rules close the gap (--pins; not yet run on hardware)".to_owned(),
+            Some(why) => format!("exact-match rules would close the gap, but {why}"),
+        }
     } else {
-        "too many for rules: accept steering reaches more"
+        "too many for rules: accept steering reaches more".to_owned()
     };
     Some(format!("{per_bucket:.1} lasting flows per bucket: {follows}"))
 }

@@ -212,16 +212,22 @@ fn the_advice_goes_by_flows_per_bucket() {
         levers_of(&world).advice.unwrap_or_default()
     };
     let unchanged = |_: &mut NicWorld| {};
+    let with_rules = |world: &mut NicWorld| {
+        world.nic.features.insert("rx-ntuple-filter".to_owned(), true);
+        world.nic.rules = Some(crate::model::RuleTable { size: 128, ..Default::default() });
+    };
     assert_eq!(
         advice(128, unchanged),
         "1.0 lasting flows per bucket: table and interrupts are enough"
     );
     assert_eq!(
-        advice(1024, unchanged),
-        "8.0 lasting flows per bucket: exact-match rules close the gap"
+        advice(1024, with_rules),
+        "8.0 lasting flows per bucket: exact-match rules close the gap (--pins; not yet run on \
+         hardware)"
     );
+    assert!(advice(1024, unchanged).contains("would close the gap, but the driver of"));
     assert_eq!(
-        advice(1792, unchanged),
+        advice(1792, with_rules),
         "14.0 lasting flows per bucket: too many for rules: accept steering reaches more"
     );
     assert!(advice(4096, unchanged).contains("only accept steering aligns most of it"));
