@@ -7,19 +7,21 @@ use crate::sys::{Port, SysError};
 
 /// A NIC with the door to it. It remembers the rule table, which takes a call for each rule to read,
 /// for as long as it lives: make a new one for every plan.
-pub(super) struct Device<'a> {
+pub struct Device<'a> {
     nic: &'a str,
     port: &'a dyn Port,
     rules: Option<RuleTable>,
 }
 
 impl<'a> Device<'a> {
-    pub(super) fn new(nic: &'a str, port: &'a dyn Port) -> Self {
+    /// The NIC that is called `nic`.
+    #[must_use]
+    pub fn new(nic: &'a str, port: &'a dyn Port) -> Self {
         Self { nic, port, rules: None }
     }
 
     /// Reads what `target` is set to.
-    pub(super) fn read(&mut self, target: &Target) -> Result<Value, Failure> {
+    pub fn read(&mut self, target: &Target) -> Result<Value, Failure> {
         let (nic, port) = (self.nic, self.port);
         let fail = |error: &SysError| failure(target, error);
         let absent = || Failure {

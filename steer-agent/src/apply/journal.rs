@@ -228,6 +228,59 @@ impl Journal {
         outcome.map_err(|source| unwritable(&self.path, source))
     }
 
+    /// Notes that `target` is at `value` without anybody's doing: a driver or the kernel set it anew
+    /// after a reset. It may be overwritten like steer's own.
+    pub fn concede(&mut self, target: &Target, value: &Value) -> Result<(), JournalError> {
+        let mut record = self.record.clone();
+        for entry in record.entries.iter_mut().filter(|entry| entry.target == *target) {
+            if entry.original != *value && !entry.ours.contains(value) {
+                entry.ours.push(value.clone());
+            }
+        }
+        if record == self.record { Ok(()) } else { self.save(record) }
+    }
+
+    /// Notes that what was there before steer has lost its meaning, since the NIC's queues are others
+    /// now: `found` is what they came with. Objects that are not in it are gone.
+    pub fn begin_anew(&mut self, found: &[(Target, Value)]) -> Result<(), JournalError> {
+        let mut record = self.record.clone();
+        record.entries.retain_mut(|entry| {
+            // Queues do not come with rules: those are steer's still, to be deleted in the end.
+            if entry.target.is_rule() {
+                return true;
+            }
+            let now = found.iter().find(|(target, _)| *target == entry.target);
+            if let Some((_, value)) = now {
+                entry.original = value.clone();
+                entry.ours = vec![value.clone()];
+            }
+            now.is_some()
+        });
+        if record == self.record { Ok(()) } else { self.save(record) }
+    }
+
+    /// Reads the journal of the device that is called `nic` now: under that name, or under the name
+    /// that it had when steer began.
+    pub fn of_device(
+        state_dir: &Path,
+        nic: &str,
+        device: &DeviceId,
+    ) -> Result<Option<Self>, JournalError> {
+        let by_name = Self::load(state_dir, nic)?;
+        if by_name.as_ref().is_some_and(|journal| journal.record.device == *device) {
+            return Ok(by_name);
+        }
+        for name in Self::all(state_dir)?.iter().filter(|name| *name != nic) {
+            // One that is damaged is another NIC's trouble.
+            if let Ok(Some(journal)) = Self::load(state_dir, name)
+                && journal.record.device == *device
+            {
+                return Ok(Some(journal));
+            }
+        }
+        Ok(by_name)
+    }
+
     /// Forgets `targets`, which are back at their original values. With none left the file goes.
     pub fn forget(&mut self, targets: &HashSet<Target>) -> Result<(), JournalError> {
         let mut record = self.record.clone();

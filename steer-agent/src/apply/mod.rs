@@ -25,8 +25,7 @@ use crate::plan::pins::OwnRule;
 use crate::plan::{Change, Step, Target, Value};
 use crate::sys::Port;
 
-use device::Device;
-
+pub use device::Device;
 pub use journal::{Journal, JournalError};
 pub use restore::{Restoration, RestoreError, Trust, restore};
 
@@ -194,23 +193,6 @@ pub fn take_back(nic: &str, changes: &[Change], port: &dyn Port, receipt: &mut R
 /// Reads what `target` is set to.
 pub fn read(nic: &str, target: &Target, port: &dyn Port) -> Result<Value, Failure> {
     Device::new(nic, port).read(target)
-}
-
-/// What of `journal` holds neither steer's value nor the original; an object that cannot be read is
-/// not among them.
-#[must_use]
-pub fn contests(journal: &Journal, port: &dyn Port) -> Vec<Contest> {
-    let record = journal.record();
-    let mut device = Device::new(&record.nic, port);
-    let mut contests = Vec::new();
-    for entry in &record.entries {
-        let Ok(found) = device.read(&entry.target) else { continue };
-        if found != entry.original && !entry.ours.contains(&found) {
-            let expected = entry.ours.last().unwrap_or(&entry.original).clone();
-            contests.push(Contest { target: entry.target.clone(), expected, found });
-        }
-    }
-    contests
 }
 
 /// The exact-match rules of `journal` that were not there before steer, with what steer may have left

@@ -121,19 +121,21 @@ impl From<JournalError> for RestoreError {
 
 /// Puts back what `journal` holds. What is back is forgotten there; what is not stays noted, so that
 /// another try finds it.
+///
+/// `nic` is what the device is called now, which may not be the name in the journal.
 pub fn restore(
     mut journal: Journal,
+    nic: &str,
     port: &dyn Port,
     trust: Trust,
 ) -> Result<Restoration, RestoreError> {
     let mut outcome = Restoration::default();
-    if let Some(why) = stale(&journal, port)? {
+    if let Some(why) = stale(&journal, nic, port)? {
         let aside = journal.set_aside()?;
         outcome.stale = Some((why, aside));
         return Ok(outcome);
     }
-    let nic = journal.record().nic.clone();
-    let mut device = Device::new(&nic, port);
+    let mut device = Device::new(nic, port);
     // Table and rules first: they have the traffic, and must not point at queues on their way home.
     let mut entries = journal.record().entries.clone();
     entries.sort_by(|a, b| a.target.cmp(&b.target));
@@ -164,7 +166,7 @@ pub fn restore(
             Ok(found) => {
                 let undo =
                     Change { target: target.clone(), from: found, to: entry.original.clone() };
-                match put_back(&nic, &undo, port, &mut device) {
+                match put_back(nic, &undo, port, &mut device) {
                     Ok(()) => outcome.restored.push(target.clone()),
                     Err(failure) => outcome.failed.push(failure),
                 }
@@ -178,7 +180,7 @@ pub fn restore(
 }
 
 /// Why this journal no longer speaks of what is there, if so.
-fn stale(journal: &Journal, port: &dyn Port) -> Result<Option<String>, RestoreError> {
+fn stale(journal: &Journal, nic: &str, port: &dyn Port) -> Result<Option<String>, RestoreError> {
     let record = journal.record();
     let boot_id = port.boot_id().map_err(RestoreError::Device)?;
     if boot_id != record.boot_id {
@@ -186,13 +188,13 @@ fn stale(journal: &Journal, port: &dyn Port) -> Result<Option<String>, RestoreEr
             "it is of an earlier boot, and a boot sets NICs and interrupts anew".to_owned(),
         ));
     }
-    let device = port.identity(&record.nic).map_err(RestoreError::Device)?;
+    let device = port.identity(nic).map_err(RestoreError::Device)?;
     if device == record.device {
         return Ok(None);
     }
     Ok(Some(format!(
         "{} is another device now, or its driver was loaded anew: it was {}, it is {}",
-        record.nic,
+        nic,
         describe(&record.device),
         describe(&device)
     )))

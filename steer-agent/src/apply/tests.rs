@@ -60,7 +60,7 @@ impl Bench {
 
     fn restore(&self, trust: Trust) -> Restoration {
         let journal = self.stored().expect("a journal");
-        restore(journal, &self.machine, trust).expect("restored")
+        restore(journal, "eth0", &self.machine, trust).expect("restored")
     }
 }
 
@@ -207,7 +207,7 @@ fn a_vanished_nic_is_an_error_and_the_journal_stays() {
     bench.apply();
     bench.machine.vanish("eth0");
     let journal = bench.stored().expect("a journal");
-    let error = restore(journal, &bench.machine, Trust::OwnOnly).expect_err("no device");
+    let error = restore(journal, "eth0", &bench.machine, Trust::OwnOnly).expect_err("no device");
     assert!(error.to_string().contains("eth0"), "{error}");
     assert!(bench.stored().is_some());
 }

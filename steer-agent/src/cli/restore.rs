@@ -41,16 +41,41 @@ pub(super) fn restore(args: &RestoreArgs, settings: &Settings) -> anyhow::Result
     Ok(worst)
 }
 
+/// The journal of the NIC that is called `name`, or was when steer began; and its name now.
+fn find(
+    machine: &Machine,
+    name: &str,
+    state_dir: &Path,
+) -> anyhow::Result<Option<(String, Journal)>> {
+    let journal = match machine.identity(name) {
+        Ok(device) => Journal::of_device(state_dir, name, &device)?,
+        Err(error) => {
+            let Some(journal) = Journal::load(state_dir, name)? else {
+                // Without a journal a name that does not exist is most likely a slip.
+                return Err(error.into());
+            };
+            let device = &journal.record().device;
+            if let Some(present) = nic::called(machine, device.ifindex)
+                && machine.identity(&present).is_ok_and(|found| found == *device)
+            {
+                note(&format!("{name} is called {present} now"));
+                return Ok(Some((present, journal)));
+            }
+            Some(journal)
+        }
+    };
+    Ok(journal.map(|journal| (name.to_owned(), journal)))
+}
+
 fn one(machine: &Machine, name: &str, state_dir: &Path, trust: Trust) -> anyhow::Result<Exit> {
-    let Some(journal) = Journal::load(state_dir, name)? else {
-        // Without a journal a name that does not exist is most likely a slip.
-        machine.identity(name)?;
+    let Some((name, journal)) = find(machine, name, state_dir)? else {
         note(&format!(
             "{name}: there is no journal in {}, so steer has left nothing to restore",
             state_dir.display()
         ));
         return Ok(Exit::NotMet);
     };
+    let name = name.as_str();
     rights::to_restore(machine)?;
     let _owner = match machine.identity(name).map(|device| claim(device.ifindex)) {
         Ok(Ok(Claim::Taken(pid))) => {
@@ -60,7 +85,7 @@ fn one(machine: &Machine, name: &str, state_dir: &Path, trust: Trust) -> anyhow:
         Ok(Err(error)) => return Err(error.into()),
         Err(_) => None,
     };
-    let outcome = match apply::restore(journal, machine, trust) {
+    let outcome = match apply::restore(journal, name, machine, trust) {
         Ok(outcome) => outcome,
         Err(RestoreError::Journal(error)) => return Err(error.into()),
         Err(RestoreError::Device(error)) => return Err(error.into()),

@@ -1,7 +1,7 @@
 //! `steer run`: keeps correcting until told to stop.
 
 use super::args::{OnExit, RunArgs};
-use super::output::{note, print_line};
+use super::output::print_line;
 use super::select::for_writing;
 use super::{Exit, Settings, rights};
 use crate::run::{Ended, Options, run as steer};
@@ -44,10 +44,6 @@ pub(super) fn run(args: &RunArgs, settings: &Settings) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(match runtime.block_on(steer(options, &machine, &say))? {
         Ended::AsAsked => Exit::Done,
-        Ended::NicsGone => {
-            note(&format!("{} disappeared: no NIC is left to steer", names.join(", ")));
-            Exit::Failed
-        }
         Ended::NotRestored => Exit::NotRestored,
     })
 }

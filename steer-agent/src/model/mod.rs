@@ -4,6 +4,7 @@
 //! therefore be decided again from a recording. `cargo xtask check` holds the module to that.
 
 mod cpuset;
+mod event;
 mod facts;
 mod hash;
 mod mapping;
@@ -17,6 +18,7 @@ mod topology;
 mod world;
 
 pub use cpuset::{CpuSet, ParseCpuSetError};
+pub use event::{Event, events};
 pub use facts::{Fact, Facts};
 pub use hash::{KeyVariant, calibrate, flow_hash};
 pub use mapping::{Mapping, MappingVerdict, bucket_of};

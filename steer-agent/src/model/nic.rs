@@ -29,6 +29,12 @@ pub struct Nic {
     pub carrier: Option<bool>,
     /// How often the carrier changed since the driver was loaded.
     pub carrier_changes: Option<u64>,
+    /// Its MTU.
+    #[serde(default)]
+    pub mtu: Option<u32>,
+    /// Descriptors of an RX ring (`ETHTOOL_GRINGPARAM`).
+    #[serde(default)]
+    pub ring_size: Option<u32>,
     /// Channel counts (`ETHTOOL_GCHANNELS`).
     pub channels: Option<Channels>,
     /// RX rings that the table may name (`ETHTOOL_GRXRINGS`).

@@ -62,11 +62,13 @@ pub fn read_noting(
     let flags = flags.and_then(|text| u32::from_str_radix(text.strip_prefix("0x")?, 16).ok());
     let node: Option<i64> = attribute(root, name, "device/numa_node")?;
     let (mut channels, mut rx_rings, mut features, mut coalesce) = (None, None, None, None);
+    let mut ring_size = None;
     if let Some(ethtool) = machine.ethtool() {
         channels = notes.optional(ethtool.channels(name))?;
         rx_rings = notes.optional(ethtool.rx_rings(name))?;
         features = notes.optional(ethtool.features(name))?;
         coalesce = notes.optional(ethtool.coalesce(name))?;
+        ring_size = notes.optional(ethtool.rx_ring_size(name))?;
     }
     let mut features: BTreeMap<String, bool> = features.unwrap_or_default();
     features.retain(|feature, _| FEATURES.contains(&feature.as_str()));
@@ -88,6 +90,8 @@ pub fn read_noting(
         up: flags.is_some_and(|flags| flags & IFF_UP != 0),
         carrier: attribute::<u32>(root, name, "carrier")?.map(|carrier| carrier != 0),
         carrier_changes: attribute(root, name, "carrier_changes")?,
+        mtu: attribute(root, name, "mtu")?,
+        ring_size,
         channels,
         rx_rings,
         rss: rss(machine, name, &mut notes)?,
@@ -102,6 +106,16 @@ pub fn read_noting(
         bus: id.bus,
         address: id.address,
     })
+}
+
+/// What the interface with this index is called now.
+#[must_use]
+pub fn called(machine: &Machine, ifindex: u32) -> Option<String> {
+    let is = |name: &String| {
+        let found: Option<u32> = attribute(machine.root(), name, "ifindex").ok().flatten();
+        found == Some(ifindex)
+    };
+    list(machine).ok()?.into_iter().find(is)
 }
 
 /// Why the table of `nic` cannot be steered, as a sentence; `None` if it can. Whether it *should*

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use super::calibrate::Calibration;
 use super::{KernelSide, Observer, ProgramStatus, StartOptions, WatchedNic, host, nic, sampling};
 use crate::model::{Nic, NicCounters, NicSample, Sample};
-use crate::sys::{Machine, diag};
+use crate::sys::{Machine, SysError, diag};
 
 /// Long enough to see every flow that matters once; short enough to go unnoticed.
 const WARM_UP: Duration = Duration::from_millis(400);
@@ -78,7 +78,13 @@ impl<'a> Watch<'a> {
         let mut missing = Vec::new();
         let mut settings = Vec::new();
         for (index, watched) in self.nics.iter_mut().enumerate() {
-            match nic::read_noting(self.machine, &watched.told.name, &mut missing) {
+            let mut read = nic::read_noting(self.machine, &watched.told.name, &mut missing);
+            if read.as_ref().is_err_and(SysError::is_gone)
+                && let Some(name) = nic::called(self.machine, watched.told.ifindex)
+            {
+                read = nic::read_noting(self.machine, &name, &mut missing);
+            }
+            match read {
                 Ok(as_told) => {
                     let mut nic = as_told.clone();
                     let now = watched.calibration.watched(&mut nic);

@@ -9,6 +9,7 @@
 //! - `the_estimate_follows_and_smooths`
 //! - `trust_is_what_came_true_of_what_was_promised`
 //! - `a_bucket_that_moved_costs_more_until_it_rests`
+//! - `a_bucket_that_goes_to_and_fro_is_frozen_longer_each_time`
 //! - `roaming_consumers_set_the_brake_and_settled_ones_lift_it`
 //! - `another_table_starts_anew`
 
@@ -16,7 +17,7 @@ use std::collections::BTreeMap;
 
 use super::pins::{OwnRule, PinSet};
 use super::setting::weight;
-use super::{Change, Host, Pace, Plan, Target, Value};
+use super::{Host, Pace, Plan};
 use crate::model::{CpuId, NicWorld};
 use crate::policy::Policy;
 
@@ -34,6 +35,14 @@ const PER_MOVE: f64 = 2.0;
 const KEPT: f64 = 0.8;
 /// Rates below this share of their bucket's are dropped from the estimate, or it would only grow.
 const FAINT: f64 = 1e-3;
+/// Periods for which a bucket rests that went back to the CPU it came from; doubled with every
+/// further return, at most so often.
+const FREEZE: u32 = 10;
+const MOST_DOUBLINGS: u32 = 6;
+/// Periods after which a return is no longer one.
+const FORGOTTEN: u32 = 60;
+/// Factor on the price of moving a bucket that rests: nothing but an overload pays it.
+const FROZEN: f64 = 1000.0;
 /// Residency below which consumers roam: what is aligned now is not in a moment.
 const ROAMING: f64 = 0.5;
 
@@ -45,11 +54,24 @@ pub struct Experience {
     residency: Option<f64>,
     trust: f64,
     back_off: Vec<f64>,
+    paths: Vec<Path>,
+    period: u32,
     promised: Vec<Forecast>,
     promised_total: f64,
     last: Option<Outcome>,
     pace: Pace,
     pins: PinSet,
+}
+
+/// Where a bucket has been, to see that it goes to and fro.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Path {
+    /// The CPU it left last, and when.
+    left: Option<(CpuId, u32)>,
+    /// How often it went back to where it came from.
+    returns: u32,
+    /// It rests until then.
+    frozen_until: u32,
 }
 
 /// What a move of one bucket to another CPU is expected to save.
@@ -82,6 +104,8 @@ impl Default for Experience {
             residency: None,
             trust: 1.0,
             back_off: Vec::new(),
+            paths: Vec::new(),
+            period: 0,
             promised: Vec::new(),
             promised_total: 0.0,
             last: None,
@@ -100,6 +124,7 @@ impl Experience {
             let pins = std::mem::take(&mut self.pins);
             *self = Self { trust: self.trust, pace: self.pace, pins, ..Self::default() };
         }
+        self.period += 1;
         self.score(demand, host, policy);
         for factor in &mut self.back_off {
             *factor *= KEPT;
@@ -124,16 +149,22 @@ impl Experience {
     /// Notes that `plan` was carried out.
     pub fn applied(&mut self, plan: &Plan) {
         self.pace = Pace::Steady;
-        self.back_off.resize(self.demand.len(), 0.0);
         self.promised.clone_from(&plan.forecast);
         self.promised_total = total(&self.demand);
-        self.rest_moved(plan.steps.iter().map(|step| &step.change));
+        self.rest_moved(&plan.forecast);
     }
 
-    /// Notes that `changes` did harm and were taken back: the promise is void, and its buckets rest.
-    pub fn taken_back(&mut self, changes: &[Change]) {
-        self.promised.clear();
-        self.rest_moved(changes.iter());
+    /// Notes that what was applied last did harm and was taken back: the promise is void, and its
+    /// buckets rest the longer.
+    pub fn taken_back(&mut self) {
+        let back: Vec<Forecast> = std::mem::take(&mut self.promised)
+            .into_iter()
+            .filter_map(|forecast| {
+                let to = forecast.from?;
+                Some(Forecast { from: Some(forecast.to), to, saved_per_s: 0.0, ..forecast })
+            })
+            .collect();
+        self.rest_moved(&back);
     }
 
     /// Takes in what the journal says of steer's exact-match rules: see [`PinSet::observe`]. To be
@@ -199,10 +230,19 @@ impl Experience {
         self.pace
     }
 
+    /// How many buckets rest because they went to and fro.
+    #[must_use]
+    pub fn frozen(&self) -> usize {
+        self.paths.iter().filter(|path| path.frozen_until > self.period).count()
+    }
+
     /// Factor on the price of moving each bucket; empty for one.
     #[must_use]
     pub fn move_factors(&self) -> Vec<f64> {
-        self.back_off.iter().map(|back_off| 1.0 + back_off).collect()
+        let factor = |(back_off, path): (&f64, &Path)| {
+            if path.frozen_until > self.period { FROZEN } else { 1.0 + back_off }
+        };
+        self.back_off.iter().zip(&self.paths).map(factor).collect()
     }
 
     /// Compares what the last moves promised with what they save on the traffic of the window. Where
@@ -233,18 +273,27 @@ impl Experience {
         self.trust = self.trust.clamp(LEAST_TRUST, 1.0);
     }
 
-    fn rest_moved<'a>(&mut self, changes: impl Iterator<Item = &'a Change>) {
-        for change in changes {
-            let (Target::Table, Value::Table(from), Value::Table(to)) =
-                (&change.target, &change.from, &change.to)
+    /// Buckets that moved, with their queue or to another, cost more for a while; one that went back
+    /// to where it came from rests altogether.
+    fn rest_moved(&mut self, moves: &[Forecast]) {
+        self.back_off.resize(self.demand.len(), 0.0);
+        self.paths.resize(self.demand.len(), Path::default());
+        for forecast in moves {
+            let (Some(back_off), Some(path)) =
+                (self.back_off.get_mut(forecast.bucket), self.paths.get_mut(forecast.bucket))
             else {
                 continue;
             };
-            for (factor, (from, to)) in self.back_off.iter_mut().zip(from.iter().zip(to)) {
-                if from != to {
-                    *factor += PER_MOVE;
-                }
+            *back_off += PER_MOVE;
+            let lately = path.left.filter(|(_, when)| self.period - when <= FORGOTTEN);
+            if lately.is_none() {
+                path.returns = 0;
             }
+            if lately.is_some_and(|(cpu, _)| cpu == forecast.to) {
+                path.frozen_until = self.period + (FREEZE << path.returns.min(MOST_DOUBLINGS));
+                path.returns += 1;
+            }
+            path.left = forecast.from.map(|cpu| (cpu, self.period));
         }
     }
 }

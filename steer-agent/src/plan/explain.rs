@@ -44,6 +44,10 @@ pub(super) fn reasons(
             residency * 100.0
         ));
     }
+    let frozen = setting.experience.frozen();
+    if frozen > 0 {
+        reasons.push(format!("{frozen} buckets rest: they went to and fro between CPUs"));
+    }
     let wanted = consumers(setting);
     let allowed = setting.allowed();
     let barred: Vec<CpuId> = wanted.iter().filter(|cpu| !allowed.contains(cpu)).copied().collect();

@@ -3,6 +3,7 @@
 //! The only file that sees all stages. It parses nothing, formats no tables and computes nothing of
 //! its own; what becomes of one NIC is in [`steered`].
 
+mod holding;
 pub mod steered;
 
 use std::path::PathBuf;
@@ -15,12 +16,12 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::model::{Nic, Sample, World};
-use crate::observe::{Observer, Watch};
+use crate::observe::{Observer, Watch, nic};
 use crate::plan::Shared;
 use crate::policy::Policy;
 use crate::report::socket::Server;
 use crate::report::{Source, Status};
-use crate::sys::{Machine, Port as _};
+use crate::sys::{DeviceId, Machine, Port as _};
 use steered::{Hand, Steered};
 
 /// After a write, packets that are still in the old ring drain before what is seen counts as the
@@ -53,8 +54,6 @@ pub struct Options {
 pub enum Ended {
     /// Told to stop, and everything is as it was to be left.
     AsAsked,
-    /// Every NIC disappeared.
-    NicsGone,
     /// Something could not be put back.
     NotRestored,
 }
@@ -80,11 +79,12 @@ pub async fn run(options: Options, machine: &Machine, say: &dyn Fn(&str)) -> any
     let serving = server.serve(published);
     tokio::pin!(serving);
 
-    let mut line = Line { options: &options, machine, say, settled_ns: earlier.at_ns };
+    let mut line =
+        Line { options: &options, machine, say, settled_ns: earlier.at_ns, absent: Vec::new() };
     let mut ticks = interval(options.period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
-    let ended = loop {
+    loop {
         tokio::select! {
             _ = ticks.tick() => {
                 match line.tick(&mut watch, &mut earlier, &mut steered) {
@@ -96,17 +96,11 @@ pub async fn run(options: Options, machine: &Machine, say: &dyn Fn(&str)) -> any
                         return Err(error.context(format!("stopped observing{left}")));
                     }
                 }
-                if steered.is_empty() {
-                    break Ended::NicsGone;
-                }
             }
-            _ = terminate.recv() => break Ended::AsAsked,
-            _ = interrupt.recv() => break Ended::AsAsked,
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
             () = &mut serving => {}
         }
-    };
-    if ended == Ended::NicsGone {
-        return Ok(ended);
     }
     Ok(line.finish(steered, options.restore_on_exit))
 }
@@ -117,16 +111,40 @@ struct Line<'a> {
     machine: &'a Machine,
     say: &'a dyn Fn(&str),
     settled_ns: u64,
+    /// NICs that disappeared and may come back.
+    absent: Vec<Absent>,
 }
 
-impl Line<'_> {
+/// A NIC that is not there: its driver was unbound, or it was moved to another network namespace.
+struct Absent {
+    name: String,
+    device: DeviceId,
+    /// Why it is not taken back, as far as that was said already.
+    said: Option<String>,
+}
+
+impl<'a> Line<'a> {
     fn tick(
         &mut self,
-        watch: &mut Watch<'_>,
+        watch: &mut Watch<'a>,
         earlier: &mut Sample,
         steered: &mut Vec<Steered>,
     ) -> anyhow::Result<Status> {
-        let sample = watch.sample()?;
+        let returned = self.welcome_back(steered);
+        let sample = match watch.sample() {
+            Ok(sample) if !returned => sample,
+            // Another set of NICs, or one that has outgrown the maps: both are known only to a new
+            // observation, whose first window begins now.
+            outcome => {
+                if let Err(error) = outcome {
+                    (self.say)(&format!("observation starts anew: {error:#}"));
+                }
+                *watch = self.observe(steered)?;
+                *earlier = watch.sample()?;
+                self.settled_ns = earlier.at_ns;
+                return Ok(Status::new(Source::Daemon, &World::default(), Vec::new()));
+            }
+        };
         let world = World::between(earlier, &sample, self.settled_ns);
         self.drop_vanished(&world, steered);
         let hand = Hand { port: self.machine, policy: &self.options.policy, say: self.say };
@@ -134,7 +152,7 @@ impl Line<'_> {
         let mut nics = Vec::new();
         let mut shared = Shared::new(&world);
         for one in steered.iter_mut() {
-            let Some(nic) = world.nics.iter().find(|nic| nic.nic.name == one.name()) else {
+            let Some(nic) = world.nics.iter().find(|nic| nic.nic.ifindex == one.ifindex()) else {
                 continue;
             };
             let plan = one.tick(nic, &shared.around(nic), &hand);
@@ -157,18 +175,58 @@ impl Line<'_> {
         Ok(status)
     }
 
-    fn drop_vanished(&self, world: &World, steered: &mut Vec<Steered>) {
+    /// Observes what is steered, from the settings of now.
+    fn observe(&self, steered: &[Steered]) -> anyhow::Result<Watch<'a>> {
+        let nics = steered.iter().filter_map(|one| nic::read(self.machine, one.name()).ok());
+        Watch::start(self.machine, &nics.collect::<Vec<_>>(), self.options.observer)
+    }
+
+    fn drop_vanished(&mut self, world: &World, steered: &mut Vec<Steered>) {
         steered.retain(|one| {
             let name = one.name();
-            let seen = world.nics.iter().any(|nic| nic.nic.name == name);
+            let seen = world.nics.iter().any(|nic| nic.nic.ifindex == one.ifindex());
             let gone = !seen && self.machine.identity(name).is_err_and(|error| error.is_gone());
             if gone {
                 (self.say)(&format!(
-                    "{name} is gone, and its settings with it; nothing is left to restore"
+                    "{name} is gone, and its settings with it; it is steered again when it is back"
                 ));
+                let device = one.device().clone();
+                self.absent.push(Absent { name: name.to_owned(), device, said: None });
             }
             !gone
         });
+    }
+
+    /// Takes back what disappeared and is there again. True if there is any.
+    fn welcome_back(&mut self, steered: &mut Vec<Steered>) -> bool {
+        let before = steered.len();
+        let Options { state_dir, dry_run, .. } = self.options;
+        self.absent.retain_mut(|absent| {
+            let why = match nic::read(self.machine, &absent.name) {
+                Err(_) => return true,
+                Ok(nic) if nic.bus != absent.device.bus => {
+                    "another device has taken its name, and is left alone".to_owned()
+                }
+                Ok(nic) => match nic::why_not_steerable(&nic) {
+                    Some(why) => why,
+                    None => match Steered::begin(&nic, self.machine, state_dir, *dry_run, self.say)
+                    {
+                        Ok(one) => {
+                            (self.say)(&format!("{} is back", absent.name));
+                            steered.push(one);
+                            return false;
+                        }
+                        Err(error) => format!("{error:#}"),
+                    },
+                },
+            };
+            if absent.said.as_ref() != Some(&why) {
+                (self.say)(&format!("{}: {why}", absent.name));
+                absent.said = Some(why);
+            }
+            true
+        });
+        steered.len() > before
     }
 
     fn finish(&self, steered: Vec<Steered>, restore: bool) -> Ended {

@@ -1,18 +1,20 @@
 //! One NIC that may be written: its ownership, its journal, and what is done to it window by window.
 
 use std::collections::VecDeque;
-use std::path::Path;
 
-use anyhow::{Context as _, bail};
+mod ends;
 
+pub use ends::complaints;
+
+use super::holding::Holding;
 use crate::apply::verify::{Promise, Verdict};
-use crate::apply::{self, Journal, Receipt, Restoration, Trust, contests};
-use crate::model::{MappingVerdict, Nic, NicWorld, World};
+use crate::apply::{self, Journal, Receipt};
+use crate::model::{Event, MappingVerdict, Nic, NicWorld, Topology, World, events};
 use crate::plan::{self, Change, Experience, Host, Plan, Step};
 use crate::policy::Policy;
 use crate::report::{NicState, NicStatus, PlannerReport, Tally, text};
-use crate::sys::owner::{Claim, Owner, claim};
-use crate::sys::{Machine, Port};
+use crate::sys::owner::Owner;
+use crate::sys::{DeviceId, Port};
 
 /// Lines of history that `status` shows.
 const HISTORY: usize = 8;
@@ -20,6 +22,9 @@ const HISTORY: usize = 8;
 const PATIENCE: u32 = 10;
 /// Windows of rest after harm was taken back; doubled with every further time, up to 64-fold.
 const REST: u32 = 60;
+/// Windows after an event in which drivers may still set things anew: links take two or three seconds
+/// to come up.
+const WAKE: u32 = 5;
 
 /// What a window is acted on with.
 #[derive(Clone, Copy)]
@@ -43,6 +48,12 @@ struct Waiting {
 #[derive(Debug)]
 pub struct Steered {
     name: String,
+    ifindex: u32,
+    holding: Holding,
+    /// How things were at the last look.
+    last: Option<(Nic, Topology)>,
+    /// Windows for which an event still explains values that changed.
+    wake: u32,
     _owner: Option<Owner>,
     journal: Journal,
     dry_run: bool,
@@ -63,72 +74,22 @@ pub struct Steered {
 }
 
 impl Steered {
-    /// Takes ownership of `nic` and opens its journal. Writes nothing to the NIC. A journal that a
-    /// killed steer left is taken over, so that what it holds is what is restored in the end.
-    pub fn begin(
-        nic: &Nic,
-        machine: &Machine,
-        state_dir: &Path,
-        dry_run: bool,
-        say: &dyn Fn(&str),
-    ) -> anyhow::Result<Self> {
-        let name = &nic.name;
-        let owner = if dry_run { None } else { Some(own(nic)?) };
-        let device = machine.identity(name)?;
-        let boot_id = machine.boot_id()?;
-        let mut journal = match Journal::load(state_dir, name)? {
-            None => Journal::new(state_dir, name, device.clone(), boot_id.clone()),
-            Some(journal) if dry_run => journal,
-            Some(old) if old.record().boot_id != boot_id || old.record().device != device => {
-                let aside = old.set_aside()?;
-                say(&format!(
-                    "{name}: an old journal of another boot or device was moved to {}",
-                    aside.display()
-                ));
-                Journal::new(state_dir, name, device, boot_id)
-            }
-            Some(journal) => {
-                say(&format!(
-                    "{name}: taking over the journal of process {}, which holds the settings from \
-                     before it",
-                    journal.record().pid
-                ));
-                journal
-            }
-        };
-        if let Some(contest) = contests(&journal, machine).into_iter().next() {
-            bail!(
-                "{name}: {contest}; `steer restore {name} --force` puts the old value back, then \
-                 start again"
-            );
-        }
-        if !dry_run {
-            journal.prove_writable().context("nothing was changed")?;
-        }
-        Ok(Self {
-            name: name.clone(),
-            _owner: owner,
-            journal,
-            dry_run,
-            state: NicState::Observing,
-            reason: Some("the first window is not over yet".to_owned()),
-            history: VecDeque::new(),
-            waiting: None,
-            just_written: false,
-            settling: false,
-            experience: Experience::default(),
-            expected: None,
-            tally: Tally::default(),
-            rest: 0,
-            harms: 0,
-            last_said: None,
-        })
-    }
-
     /// Name of the interface.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Index of the interface, which a rename leaves as it is.
+    #[must_use]
+    pub fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+
+    /// The device behind it.
+    #[must_use]
+    pub fn device(&self) -> &DeviceId {
+        &self.journal.record().device
     }
 
     /// Whether the last window ended with a write.
@@ -169,6 +130,7 @@ impl Steered {
     /// Acts on one window: judges what was done, then corrects. Returns the plan that was made.
     pub fn tick(&mut self, nic: &NicWorld, host: &Host<'_>, hand: &Hand<'_>) -> Plan {
         self.just_written = false;
+        self.notice(nic, host, hand);
         self.experience.observe(nic, host, hand.policy);
         let plan = self.plan(nic, host, hand.policy);
         if std::mem::take(&mut self.settling) {
@@ -177,13 +139,7 @@ impl Steered {
         if let Some((_, realised @ None)) = &mut self.expected {
             *realised = nic.alignment.share;
         }
-        if !nic.nic.up {
-            self.set(NicState::Observing, "the interface is down", hand);
-            return plan;
-        }
-        if let Some(contest) = contests(&self.journal, hand.port).into_iter().next() {
-            self.waiting = None;
-            self.set(NicState::Contested, &format!("{contest}; steer writes no more"), hand);
+        if !self.is_ours_to_write(nic, hand) {
             return plan;
         }
         self.judge(nic, hand);
@@ -206,6 +162,67 @@ impl Steered {
             }
         }
         plan
+    }
+
+    /// Tells what happened to the NIC since the last look, and draws the consequences.
+    fn notice(&mut self, nic: &NicWorld, host: &Host<'_>, hand: &Hand<'_>) {
+        self.wake = self.wake.saturating_sub(1);
+        let now = (nic.nic.clone(), host.topology.clone());
+        let Some((old, cpus)) = self.last.replace(now) else { return };
+        for event in events((&old, &cpus), (&nic.nic, host.topology)) {
+            self.remember(&event.to_string(), hand);
+            if let Event::Renamed(_, name) = &event {
+                self.name.clone_from(name);
+            }
+            // A carrier that changes right after a write is the write's doing, to be judged as that.
+            if event.may_lose_settings() {
+                self.wake = WAKE;
+                if !matches!(event, Event::Carrier(_)) {
+                    self.waiting = None;
+                }
+            }
+            if event.changes_queues()
+                && let Err(error) =
+                    self.holding.begin_anew(&self.name, &mut self.journal, hand.port)
+            {
+                self.rest = REST;
+                self.set(NicState::Observing, &error.to_string(), hand);
+            }
+        }
+    }
+
+    /// Whether the NIC can be written now, and everything on it is as steer left it or lost.
+    fn is_ours_to_write(&mut self, nic: &NicWorld, hand: &Hand<'_>) -> bool {
+        if !nic.nic.up || nic.nic.carrier == Some(false) {
+            let why = if nic.nic.up { "there is no carrier" } else { "the interface is down" };
+            self.set(NicState::Observing, why, hand);
+            // What it comes back with is not known before it is back.
+            self.wake = WAKE;
+            return false;
+        }
+        let found = self.holding.compare(&self.name, &self.journal, self.wake > 0, hand.port);
+        if let Some(contest) = found.contested.first() {
+            self.waiting = None;
+            self.set(NicState::Contested, &format!("{contest}; steer writes no more"), hand);
+            return false;
+        }
+        if !found.lost.is_empty() {
+            let lost: Vec<String> =
+                found.lost.iter().map(|contest| contest.target.to_string()).collect();
+            self.remember(
+                &format!("set anew by the driver or the kernel: {}", lost.join(", ")),
+                hand,
+            );
+            if let Err(error) = self.holding.concede(&found.lost, &mut self.journal) {
+                self.rest = REST;
+                self.set(NicState::Observing, &error.to_string(), hand);
+                return false;
+            }
+        }
+        if self.state == NicState::Contested {
+            self.set(NicState::Observing, "everything is as steer left it again", hand);
+        }
+        true
     }
 
     /// Writes what `plan` says, or says what it would write.
@@ -240,6 +257,8 @@ impl Steered {
                 return;
             }
         };
+        self.holding.wrote(&receipt.done);
+        self.holding.took_back(&receipt.taken_back);
         self.just_written = !receipt.done.is_empty() || receipt.failed.is_some();
         self.settling = self.just_written;
         if let Some(contest) = receipt.contested.first() {
@@ -289,6 +308,8 @@ impl Steered {
                 return Vec::new();
             }
         };
+        self.holding.wrote(&receipt.done);
+        self.holding.took_back(&receipt.taken_back);
         if let Some(failure) = &receipt.failed {
             self.experience.wrote_rules(false);
             let mut text = format!("an exact-match rule failed, all were taken back: {failure}");
@@ -325,7 +346,8 @@ impl Steered {
                 apply::take_back(&self.name, &waiting.promise.changes, hand.port, &mut receipt);
                 let undone: Vec<Change> = receipt.taken_back.iter().map(Change::inverse).collect();
                 apply::forget_rules(&mut self.journal, &undone);
-                self.experience.taken_back(&waiting.promise.changes);
+                self.holding.took_back(&receipt.taken_back);
+                self.experience.taken_back();
                 self.just_written = true;
                 self.settling = true;
                 self.rest = REST << self.harms.min(6);
@@ -335,33 +357,6 @@ impl Steered {
                     text += &format!("; could not take back {failure}");
                 }
                 self.set(NicState::Observing, &text, hand);
-            }
-        }
-    }
-
-    /// Ends it: puts everything back if `restore`. False where something could not be put back.
-    #[must_use]
-    pub fn finish(self, port: &dyn Port, restore: bool, say: &dyn Fn(&str)) -> bool {
-        let name = self.name;
-        if self.dry_run || self.journal.record().entries.is_empty() {
-            say(&format!("{name}: nothing was changed"));
-            return true;
-        }
-        if !restore {
-            say(&format!("{name}: left as corrected; `steer restore {name}` puts it back"));
-            return true;
-        }
-        match apply::restore(self.journal, port, Trust::OwnOnly) {
-            Ok(outcome) => {
-                say(&outcome.describe(&name));
-                for line in complaints(&outcome) {
-                    say(&format!("{name}: {line}"));
-                }
-                outcome.complete()
-            }
-            Err(error) => {
-                say(&format!("{name}: not restored: {error}"));
-                false
             }
         }
     }
@@ -393,28 +388,6 @@ impl Steered {
             self.history.pop_front();
         }
         self.history.push_back(line.to_owned());
-    }
-}
-
-/// What a restoration left undone, a sentence each.
-#[must_use]
-pub fn complaints(outcome: &Restoration) -> Vec<String> {
-    let foreign = outcome
-        .foreign
-        .iter()
-        .map(|contest| format!("{contest}; left as it is, `steer restore --force` overrides"));
-    let failed = outcome.failed.iter().map(|failure| format!("not restored: {failure}"));
-    foreign.chain(failed).collect()
-}
-
-fn own(nic: &Nic) -> anyhow::Result<Owner> {
-    match claim(nic.ifindex)? {
-        Claim::Ours(owner) => Ok(owner),
-        Claim::Taken(pid) => bail!(
-            "{} is already steered by process {pid}; nothing was changed (`steer status` shows \
-             what it does)",
-            nic.name
-        ),
     }
 }
 

@@ -75,6 +75,13 @@ impl Ethtool {
         understood(call, nic, answer, wire::coalesce)
     }
 
+    /// Descriptors of an RX ring (`ETHTOOL_GRINGPARAM`).
+    pub fn rx_ring_size(&self, nic: &str) -> Result<Option<u32>, SysError> {
+        let call = "ETHTOOL_GRINGPARAM";
+        let answer = self.ask(call, nic, wire::request(command::GRINGPARAM, 36))?;
+        understood(call, nic, answer, wire::rx_ring_size)
+    }
+
     /// Whether ports enter the hash, by flow type (`ETHTOOL_GRXFH`). A flow type that the driver
     /// refuses to speak of stays `None`; a device that is gone is an error.
     pub fn hash_fields(&self, nic: &str) -> Result<HashFields, SysError> {

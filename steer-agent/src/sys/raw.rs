@@ -15,6 +15,8 @@ use rustix::io::Errno;
 pub(super) mod command {
     /// Read interrupt moderation (`struct ethtool_coalesce`).
     pub(in crate::sys) const GCOALESCE: u32 = 0x0e;
+    /// Read the sizes of rings (`struct ethtool_ringparam`).
+    pub(in crate::sys) const GRINGPARAM: u32 = 0x10;
     /// Read the strings of a set (`struct ethtool_gstrings`).
     pub(in crate::sys) const GSTRINGS: u32 = 0x1b;
     /// Read which header fields are hashed (`struct ethtool_rxnfc`).
@@ -117,7 +119,7 @@ fn extent(request: &[u8]) -> Option<usize> {
     let size = |index: usize| usize::try_from(word(index)?).ok();
     match word(0)? {
         command::GCOALESCE => Some(23 * 4),
-        command::GCHANNELS => Some(9 * 4),
+        command::GCHANNELS | command::GRINGPARAM => Some(9 * 4),
         command::GRXFH
         | command::GRXRINGS
         | command::GRXCLSRLCNT

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::model::Topology;
-use crate::plan::Step;
 
 /// Buckets by (consumer CPU, rate); load is as much.
 fn world(demand: &[&[(CpuId, f64)]]) -> NicWorld {
@@ -22,15 +21,6 @@ fn observe(experience: &mut Experience, world: &NicWorld) {
 /// Bucket 0 goes from queue 0 on CPU 0 to queue 1 on CPU 1, to save `saved_per_s`.
 fn plan(saved_per_s: f64) -> Plan {
     Plan {
-        steps: vec![Step {
-            change: Change {
-                target: Target::Table,
-                from: Value::Table(vec![0, 0]),
-                to: Value::Table(vec![1, 0]),
-            },
-            gain_per_s: saved_per_s,
-            reason: String::new(),
-        }],
         forecast: vec![Forecast { bucket: 0, from: Some(0), to: 1, saved_per_s }],
         ..Plan::default()
     }
@@ -105,12 +95,40 @@ fn a_bucket_that_moved_costs_more_until_it_rests() {
     assert_eq!(experience.move_factors(), [3.0, 1.0]);
     observe(&mut experience, &quiet);
     near(experience.move_factors()[0], 2.6);
-    // Moved again and taken back: 1.6 + 2 + 2, and the broken promise is not held against it.
+    // Moved again and taken back: it rests, and the broken promise is not held against it.
     experience.applied(&plan(100.0));
-    experience.taken_back(&[plan(0.0).steps[0].change.inverse()]);
-    near(experience.move_factors()[0], 6.6);
+    experience.taken_back();
+    assert_eq!((experience.frozen(), experience.move_factors()[0]), (1, 1000.0));
     observe(&mut experience, &world(&[&[(0, 100.0)], &[(0, 100.0)]]));
     near(experience.trust(), 1.0);
+}
+
+#[test]
+fn a_bucket_that_goes_to_and_fro_is_frozen_longer_each_time() {
+    let mut experience = Experience::default();
+    let quiet = world(&[&[(1, 100.0)], &[(0, 100.0)]]);
+    observe(&mut experience, &quiet);
+    let there = plan(100.0);
+    let mut back = plan(0.0);
+    back.forecast[0] = Forecast { from: Some(1), to: 0, ..back.forecast[0] };
+    // From CPU 0 to 1 is no return; every move after that goes where the one before came from.
+    experience.applied(&there);
+    assert_eq!(experience.frozen(), 0);
+    for (plan, periods) in [(&back, 10), (&there, 20), (&back, 40)] {
+        experience.applied(plan);
+        for _ in 0..periods - 1 {
+            observe(&mut experience, &quiet);
+        }
+        assert_eq!(experience.frozen(), 1, "{periods}");
+        observe(&mut experience, &quiet);
+        assert_eq!(experience.frozen(), 0, "{periods}");
+    }
+    // A minute later nobody remembers.
+    for _ in 0..60 {
+        observe(&mut experience, &quiet);
+    }
+    experience.applied(&there);
+    assert_eq!(experience.frozen(), 0);
 }
 
 #[test]

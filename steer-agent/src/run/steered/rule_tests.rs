@@ -77,6 +77,10 @@ impl Bench {
         let boot_id = machine.boot_id().expect("booted");
         let steered = Steered {
             name: "eth0".to_owned(),
+            ifindex: 2,
+            holding: Holding::default(),
+            last: None,
+            wake: 0,
             _owner: None,
             journal: Journal::new(dir.path(), "eth0", device, boot_id),
             dry_run: false,
@@ -179,4 +183,38 @@ fn a_rule_that_somebody_else_takes_over_is_contested() {
     assert!(!steered.finish(&machine, true, &|_| {}), "not all is as before");
     let table = machine.rules("eth0").expect("there").expect("a table");
     assert_eq!(table.at(1023), crate::model::RuleContent::Other, "theirs stays");
+}
+
+#[test]
+fn rules_that_a_reset_took_are_set_again_and_those_that_somebody_deleted_are_not() {
+    let mut bench = Bench::new(Some(1024));
+    bench.tick();
+    for _ in 0..3 {
+        bench.tick();
+    }
+    bench.steered.wake = 5;
+    bench.machine.lose_rules("eth0");
+    for _ in 0..3 {
+        bench.tick();
+    }
+    assert_eq!((bench.rules().len(), bench.steered.state().0), (1, NicState::Steering));
+    bench.steered.wake = 0;
+    bench.machine.lose_rules("eth0");
+    for _ in 0..3 {
+        bench.tick();
+    }
+    assert_eq!((bench.rules().len(), bench.steered.state().0), (0, NicState::Contested));
+}
+
+#[test]
+fn other_queues_leave_rules_steers_own() {
+    let mut bench = Bench::new(Some(1024));
+    bench.tick();
+    let Steered { holding, journal, .. } = &mut bench.steered;
+    holding.begin_anew("eth0", journal, &bench.machine).expect("noted");
+    assert_eq!(apply::own_rules(journal).len(), 1);
+    let Bench { machine, steered, .. } = bench;
+    assert!(steered.finish(&machine, true, &|_| {}));
+    let table = machine.rules("eth0").expect("there").expect("a table");
+    assert!(table.rules.is_empty());
 }

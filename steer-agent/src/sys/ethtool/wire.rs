@@ -113,6 +113,11 @@ pub(super) fn coalesce(answer: &[u8]) -> Option<Coalesced> {
     Some(Coalesced { rx_us: word(1)?, adaptive_rx: word(10)? != 0 })
 }
 
+/// `struct ethtool_ringparam`: `rx_pending` is its sixth word.
+pub(super) fn rx_ring_size(answer: &[u8]) -> Option<u32> {
+    answer.get(5 * 4..)?.try_get_u32_ne().ok()
+}
+
 /// Asks for the names of all offloads.
 pub(super) fn feature_names_request() -> Vec<u8> {
     let mut request = vec![0; 12 + MAX_FEATURES * STRING_BYTES];

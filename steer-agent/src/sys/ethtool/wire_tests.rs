@@ -98,6 +98,7 @@ proptest! {
     fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let names = feature_names(&bytes).unwrap_or_default();
         let _ = (channels(&bytes), rx_rings(&bytes), ports_are_hashed(&bytes), coalesce(&bytes));
+        let _ = rx_ring_size(&bytes);
         let _ = (features(&bytes, &names), rss(&bytes), table(&bytes), queues(&bytes));
     }
 

@@ -1,0 +1,134 @@
+//! How steer takes a NIC over, and how it gives it back.
+
+use std::collections::VecDeque;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+
+use super::Steered;
+use crate::apply::{self, Journal, Restoration, Trust};
+use crate::model::Nic;
+use crate::plan::Experience;
+use crate::report::{NicState, Tally};
+use crate::run::holding::Holding;
+use crate::sys::Port;
+use crate::sys::owner::{Claim, Owner, claim};
+
+impl Steered {
+    /// Takes ownership of `nic` and opens its journal. Writes nothing to the NIC. A journal that a
+    /// killed steer left is taken over, so that what it holds is what is restored in the end.
+    pub fn begin(
+        nic: &Nic,
+        port: &dyn Port,
+        state_dir: &Path,
+        dry_run: bool,
+        say: &dyn Fn(&str),
+    ) -> anyhow::Result<Self> {
+        let name = &nic.name;
+        let owner = if dry_run { None } else { Some(own(nic)?) };
+        let device = port.identity(name)?;
+        let boot_id = port.boot_id()?;
+        let mut journal = match Journal::of_device(state_dir, name, &device)? {
+            None => Journal::new(state_dir, name, device.clone(), boot_id.clone()),
+            Some(journal) if dry_run => journal,
+            Some(old) if old.record().boot_id != boot_id || old.record().device != device => {
+                let aside = old.set_aside()?;
+                say(&format!(
+                    "{name}: an old journal of another boot or device was moved to {}",
+                    aside.display()
+                ));
+                Journal::new(state_dir, name, device, boot_id)
+            }
+            Some(journal) => {
+                say(&format!(
+                    "{name}: taking over the journal of process {}, which holds the settings from \
+                     before it",
+                    journal.record().pid
+                ));
+                journal
+            }
+        };
+        let holding = Holding::left_by(&journal, name, port);
+        let found = holding.compare(name, &journal, false, port);
+        if let Some(contest) = found.contested.first() {
+            bail!(
+                "{name}: {contest}; `steer restore {name} --force` puts the old value back, then \
+                 start again"
+            );
+        }
+        if !dry_run {
+            journal.prove_writable().context("nothing was changed")?;
+        }
+        Ok(Self {
+            name: name.clone(),
+            ifindex: nic.ifindex,
+            holding,
+            last: None,
+            wake: 0,
+            _owner: owner,
+            journal,
+            dry_run,
+            state: NicState::Observing,
+            reason: Some("the first window is not over yet".to_owned()),
+            history: VecDeque::new(),
+            waiting: None,
+            just_written: false,
+            settling: false,
+            experience: Experience::default(),
+            expected: None,
+            tally: Tally::default(),
+            rest: 0,
+            harms: 0,
+            last_said: None,
+        })
+    }
+
+    /// Ends it: puts everything back if `restore`. False where something could not be put back.
+    #[must_use]
+    pub fn finish(self, port: &dyn Port, restore: bool, say: &dyn Fn(&str)) -> bool {
+        let name = self.name;
+        if self.dry_run || self.journal.record().entries.is_empty() {
+            say(&format!("{name}: nothing was changed"));
+            return true;
+        }
+        if !restore {
+            say(&format!("{name}: left as corrected; `steer restore {name}` puts it back"));
+            return true;
+        }
+        match apply::restore(self.journal, &name, port, Trust::OwnOnly) {
+            Ok(outcome) => {
+                say(&outcome.describe(&name));
+                for line in complaints(&outcome) {
+                    say(&format!("{name}: {line}"));
+                }
+                outcome.complete()
+            }
+            Err(error) => {
+                say(&format!("{name}: not restored: {error}"));
+                false
+            }
+        }
+    }
+}
+
+/// What a restoration left undone, a sentence each.
+#[must_use]
+pub fn complaints(outcome: &Restoration) -> Vec<String> {
+    let foreign = outcome
+        .foreign
+        .iter()
+        .map(|contest| format!("{contest}; left as it is, `steer restore --force` overrides"));
+    let failed = outcome.failed.iter().map(|failure| format!("not restored: {failure}"));
+    foreign.chain(failed).collect()
+}
+
+fn own(nic: &Nic) -> anyhow::Result<Owner> {
+    match claim(nic.ifindex)? {
+        Claim::Ours(owner) => Ok(owner),
+        Claim::Taken(pid) => bail!(
+            "{} is already steered by process {pid}; nothing was changed (`steer status` shows \
+             what it does)",
+            nic.name
+        ),
+    }
+}
