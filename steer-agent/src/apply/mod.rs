@@ -10,6 +10,7 @@
 
 mod device;
 pub mod journal;
+mod release;
 mod restore;
 #[cfg(test)]
 mod rule_tests;
@@ -27,6 +28,7 @@ use crate::sys::Port;
 
 pub use device::Device;
 pub use journal::{Journal, JournalError};
+pub use release::{ReleaseError, Released, release};
 pub use restore::{Restoration, RestoreError, Trust, restore};
 
 /// What became of a plan.

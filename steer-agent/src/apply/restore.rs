@@ -228,6 +228,6 @@ fn put_back(
 
 /// Whether `table` is what the kernel writes for "default"
 /// (`ethtool_rxfh_indir_default`, include/linux/ethtool.h).
-fn is_default(table: &[QueueId], rings: u32) -> bool {
+pub(super) fn is_default(table: &[QueueId], rings: u32) -> bool {
     rings > 0 && table.iter().zip((0..rings).cycle()).all(|(queue, default)| *queue == default)
 }

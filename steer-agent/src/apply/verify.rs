@@ -2,13 +2,20 @@
 //!
 //! Pure: a promise made when the plan was applied, and the worlds that followed.
 
-use crate::model::{CpuId, MappingVerdict, NicWorld, QueueId};
-use crate::plan::{Change, Target, Value};
+use crate::model::{CpuId, MappingVerdict, NicWorld, QueueId, TcpSegments};
+use crate::plan::{Change, Host, Target, Value};
 
 /// Consumption below this in a window is too little to judge a share by.
 const FEWEST_SAMPLES: u64 = 100;
 /// Loss of alignment, as a share of consumption, that counts as harm.
 const HARM: f64 = 0.1;
+/// Rise of the share of TCP segments that are sent again, and how many, that count as harm.
+const RETRANSMITTED: f64 = 0.01;
+const FEWEST_RETRANSMITTED: u64 = 50;
+/// Share of a CPU in softirq from which on, and rise of the busiest CPU's share, that count as harm:
+/// ksoftirqd takes over and what runs there starves.
+const SATURATED: f64 = 0.9;
+const SOFTIRQ_RISE: f64 = 0.2;
 /// Lost packets per packet received that count as harm, if they were fewer before.
 const LOSS: f64 = 0.001;
 
@@ -23,6 +30,8 @@ pub struct Promise {
     pub share_planned: Option<f64>,
     carrier_changes: Option<u64>,
     lost: Option<u64>,
+    tcp: Option<TcpSegments>,
+    busiest: Option<f64>,
 }
 
 /// What is to be done about a change.
@@ -43,19 +52,26 @@ pub enum Verdict {
 impl Promise {
     /// Notes how things are while `changes` are made.
     #[must_use]
-    pub fn new(changes: Vec<Change>, before: &NicWorld, share_planned: Option<f64>) -> Self {
+    pub fn new(
+        changes: Vec<Change>,
+        before: &NicWorld,
+        host: &Host<'_>,
+        share_planned: Option<f64>,
+    ) -> Self {
         Self {
             changes,
             share_before: before.alignment.share,
             share_planned,
             carrier_changes: before.nic.carrier_changes,
             lost: lost(before),
+            tcp: host.tcp,
+            busiest: host.busiest().map(|(_, share)| share),
         }
     }
 
     /// Judges the first window that lies wholly after the change.
     #[must_use]
-    pub fn judge(&self, now: &NicWorld) -> Verdict {
+    pub fn judge(&self, now: &NicWorld, host: &Host<'_>) -> Verdict {
         if let (Some(before), Some(after)) = (self.carrier_changes, now.nic.carrier_changes)
             && after > before
         {
@@ -76,6 +92,26 @@ impl Promise {
             if newly_lost > 10 && newly_lost as f64 > LOSS * packets {
                 return Verdict::TakeBack(format!("{newly_lost} packets were dropped since"));
             }
+        }
+        if let (Some(before), Some(after)) = (self.tcp, host.tcp)
+            && after.retransmitted >= FEWEST_RETRANSMITTED
+            && after.share() > before.share() + RETRANSMITTED
+        {
+            return Verdict::TakeBack(format!(
+                "TCP sends {:.1} % of all segments again, {:.1} % before",
+                after.share() * 100.0,
+                before.share() * 100.0
+            ));
+        }
+        if let (Some(before), Some((cpu, after))) = (self.busiest, host.busiest())
+            && after > SATURATED
+            && after > before + SOFTIRQ_RISE
+        {
+            return Verdict::TakeBack(format!(
+                "CPU {cpu} spends {:.0} % of its time in softirq, the busiest {:.0} % before",
+                after * 100.0,
+                before * 100.0
+            ));
         }
         let late = self.late(now);
         if now.demand_samples < FEWEST_SAMPLES {
@@ -127,7 +163,7 @@ fn lost(world: &NicWorld) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Alignment, CpuSet, Mapping, Nic, QueueWorld};
+    use crate::model::{Alignment, CpuSet, Mapping, Nic, QueueWorld, Topology};
 
     fn world(share: f64, softirq_cpu: CpuId) -> NicWorld {
         NicWorld {
@@ -144,23 +180,33 @@ mod tests {
         }
     }
 
+    impl Promise {
+        fn judged(&self, now: &NicWorld) -> Verdict {
+            self.judge(now, &Host::alone(&Topology::default(), None))
+        }
+    }
+
     fn promise() -> Promise {
         let change = Change {
             target: Target::IrqAffinity { irq: 24, queue: 0 },
             from: Value::Cpus(CpuSet::single(0)),
             to: Value::Cpus(CpuSet::single(3)),
         };
-        Promise::new(vec![change], &world(0.25, 0), Some(1.0))
+        let topology = Topology::default();
+        let host = Host::alone(&topology, Some(&[(0, 0.2), (3, 0.1)]));
+        let mut promise = Promise::new(vec![change], &world(0.25, 0), &host, Some(1.0));
+        promise.tcp = Some(TcpSegments { sent: 10_000, retransmitted: 10 });
+        promise
     }
 
     #[test]
     fn a_queue_that_followed_is_kept() {
-        assert_eq!(promise().judge(&world(0.97, 3)), Verdict::Keep { share: Some(0.97) });
+        assert_eq!(promise().judged(&world(0.97, 3)), Verdict::Keep { share: Some(0.97) });
     }
 
     #[test]
     fn a_queue_that_stays_is_pending() {
-        let verdict = promise().judge(&world(0.25, 0));
+        let verdict = promise().judged(&world(0.25, 0));
         assert_eq!(verdict, Verdict::Pending("queue 0 is polled on CPU 0, not 3".to_owned()));
     }
 
@@ -180,7 +226,7 @@ mod tests {
             (dropping, "500 packets were dropped"),
             (world(0.1, 3), "alignment fell from 25 % to 10 %"),
         ] {
-            match before.judge(&now) {
+            match before.judged(&now) {
                 Verdict::TakeBack(reason) => assert!(reason.contains(why), "{reason}"),
                 other => panic!("{why}: {other:?}"),
             }
@@ -191,6 +237,26 @@ mod tests {
     fn silence_proves_nothing() {
         let mut quiet = world(0.0, 3);
         quiet.demand_samples = 5;
-        assert!(matches!(promise().judge(&quiet), Verdict::Pending(_)));
+        assert!(matches!(promise().judged(&quiet), Verdict::Pending(_)));
+    }
+
+    #[test]
+    fn harm_to_the_host_is_taken_back() {
+        let topology = Topology::default();
+        let now = world(0.97, 3);
+        let mut host = Host::alone(&topology, Some(&[(0, 0.2), (3, 0.95)]));
+        match promise().judge(&now, &host) {
+            Verdict::TakeBack(why) => assert!(why.starts_with("CPU 3 spends 95 %"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+        host.softirq_share = Some(&[(0, 0.2), (3, 0.35)]);
+        host.tcp = Some(TcpSegments { sent: 10_000, retransmitted: 300 });
+        match promise().judge(&now, &host) {
+            Verdict::TakeBack(why) => assert!(why.contains("3.0 % of all segments"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+        // A few are no evidence, however large their share.
+        host.tcp = Some(TcpSegments { sent: 100, retransmitted: 30 });
+        assert!(matches!(promise().judge(&now, &host), Verdict::Keep { .. }));
     }
 }

@@ -42,7 +42,7 @@ pub(super) fn apply(args: &ApplyArgs, settings: &Settings) -> anyhow::Result<Exi
         shared.follow(nic, &plan);
         print(&text::plan(&plan))?;
         if !plan.is_empty() {
-            one.correct(nic, &plan, &hand);
+            one.correct(nic, &host, &plan, &hand);
             wrote |= one.is_waiting();
             refused |= !one.is_waiting();
         }
@@ -64,7 +64,7 @@ pub(super) fn apply(args: &ApplyArgs, settings: &Settings) -> anyhow::Result<Exi
         if !one.is_waiting() {
             continue;
         }
-        one.judge(nic, &hand);
+        one.judge(nic, &Shared::new(&world).around(nic), &hand);
         if let (NicState::Observing | NicState::Contested, Some(why)) = one.state() {
             note(&format!("{}: {why}", one.name()));
             exit = Exit::Failed;

@@ -14,7 +14,7 @@ use crate::policy::{Placement, Policy};
 /// where its data is consumed. Where they differ it rewrites the RSS indirection table and the
 /// affinity of the interrupts, checks that it helped, and can put everything back.
 ///
-/// Looking never writes: only `apply`, `run` and `restore` do. Exit codes: 0 done, 1 nothing to do
+/// Looking never writes: only `apply`, `run`, `restore` and `release` do. Exit codes: 0 done, 1 nothing to do
 /// or not met, 2 failed, 3 failed and not fully restored.
 #[derive(Debug, Parser)]
 #[command(name = "steer", version, max_term_width = 100)]
@@ -56,6 +56,8 @@ pub enum Command {
     Run(RunArgs),
     /// Put back what was set before steer
     Restore(RestoreArgs),
+    /// Give a NIC up: forget what was before steer, leave everything set, unblock `ethtool -L`
+    Release(ReleaseArgs),
 }
 
 /// Arguments of `doctor`.
@@ -180,6 +182,16 @@ impl PlanningArgs {
         let pins = self.pins.unwrap_or(configured.pins);
         Policy { placement, pins, ..configured.clone() }
     }
+}
+
+/// Arguments of `release`.
+#[derive(Debug, clap::Args)]
+pub struct ReleaseArgs {
+    /// Interfaces; naming one is the consent to write to it
+    pub interfaces: Vec<String>,
+    /// Set the table to the kernel's default even if that moves buckets
+    #[arg(long)]
+    pub default_table: bool,
 }
 
 /// How packets are seen to arrive.

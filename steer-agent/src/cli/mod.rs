@@ -6,6 +6,7 @@ mod doctor;
 mod output;
 mod plan;
 mod problem;
+mod release;
 mod restore;
 mod rights;
 mod run;
@@ -26,6 +27,7 @@ pub fn execute(args: &Args) -> anyhow::Result<Exit> {
         Command::Plan(args) => plan::plan(args, &settings),
         Command::Apply(args) => apply::apply(args, &settings),
         Command::Run(args) => run::run(args, &settings),
+        Command::Release(args) => release::release(args, &settings),
         Command::Restore(args) => restore::restore(args, &settings),
     }
 }

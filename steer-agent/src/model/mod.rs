@@ -27,7 +27,7 @@ pub use nic::{Channels, Coalesced, DropCounters, HashFields, IrqSource, Nic, Que
 pub use rules::{
     FEWEST_RULES, Location, Rule, RuleContent, RuleTable, can_be_ruled, canonical, why_no_rules,
 };
-pub use sample::{Flow, FlowAddr, NicCounters, NicSample, Sample};
+pub use sample::{Flow, FlowAddr, NicCounters, NicSample, Sample, TcpSegments};
 pub use topology::{CpuInfo, Distance, Topology};
 pub use world::{Alignment, FlowWorld, Mismatch, NicWorld, QueueWorld, World};
 

@@ -19,6 +19,9 @@ pub struct Sample {
     pub topology: Topology,
     /// Softirq time since boot by CPU, in nanoseconds; `None` where /proc/stat could not be read.
     pub softirq_ns: Option<Vec<(CpuId, u64)>>,
+    /// TCP segments of the network namespace since boot; `None` where they could not be read.
+    #[serde(default)]
+    pub tcp: Option<TcpSegments>,
     /// The NICs under observation.
     pub nics: Vec<NicSample>,
     /// The flows that the kernel side remembers (a bounded set of recent ones).
@@ -31,6 +34,32 @@ pub struct Sample {
     pub health: Vec<(String, u64)>,
     /// Sentences about what could not be read this time.
     pub missing: Vec<String>,
+}
+
+/// TCP segments, of a network namespace and not of a NIC: the kernel does not tell them apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TcpSegments {
+    /// Sent for the first time (`OutSegs` of /proc/net/snmp, RFC 2012).
+    pub sent: u64,
+    /// Sent again (`RetransSegs`).
+    pub retransmitted: u64,
+}
+
+impl TcpSegments {
+    /// What was sent since `earlier`.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            sent: self.sent.saturating_sub(earlier.sent),
+            retransmitted: self.retransmitted.saturating_sub(earlier.retransmitted),
+        }
+    }
+
+    /// Share of the segments that were sent again.
+    #[must_use]
+    pub fn share(self) -> f64 {
+        self.retransmitted as f64 / self.sent.max(1) as f64
+    }
 }
 
 /// One NIC in a sample.

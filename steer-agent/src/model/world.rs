@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CpuId, Distance, FlowAddr, Mapping, Matrix, Nic, NicSample, QueueId, Sample, Topology,
-    canonical,
+    CpuId, Distance, FlowAddr, Mapping, Matrix, Nic, NicSample, QueueId, Sample, TcpSegments,
+    Topology, canonical,
 };
 
 mod flows;
@@ -22,6 +22,8 @@ pub struct World {
     pub topology: Topology,
     /// Share of each CPU's time in softirq, 0 to 1; `None` where it could not be read.
     pub softirq_share: Option<Vec<(CpuId, f64)>>,
+    /// TCP segments within the window.
+    pub tcp: Option<TcpSegments>,
     /// The NICs.
     pub nics: Vec<NicWorld>,
     /// In-kernel failures within the window, by name.
@@ -131,6 +133,7 @@ impl World {
             window_s: window.seconds,
             topology: now.topology.clone(),
             softirq_share,
+            tcp: now.tcp.zip(earlier.tcp).map(|(now, then)| now.since(then)),
             nics: now.nics.iter().map(|nic| window.nic(nic)).collect(),
             health: now
                 .health

@@ -6,9 +6,11 @@
 
 use std::path::Path;
 
+use procfs::FromBufRead as _;
+use procfs::net::Snmp;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::model::{CpuId, CpuInfo, CpuSet, Topology};
+use crate::model::{CpuId, CpuInfo, CpuSet, TcpSegments, Topology};
 use crate::sys::SysError;
 use crate::sys::root::{self, Root};
 
@@ -43,6 +45,16 @@ pub fn softirq_ns(root: &Root) -> Result<Vec<(CpuId, u64)>, SysError> {
     }
     let tick_ns = NS_PER_S / procfs::ticks_per_second().max(1);
     Ok(times.into_iter().map(|(cpu, ticks)| (cpu, ticks.saturating_mul(tick_ns))).collect())
+}
+
+/// TCP segments sent in the present network namespace (`/proc/net/snmp`).
+pub fn tcp_segments(root: &Root) -> Result<TcpSegments, SysError> {
+    let path = root.proc("thread-self/net/snmp");
+    let text = root::read(&path)?;
+    let snmp = Snmp::from_buf_read(text.as_bytes()).map_err(|error| {
+        SysError::unexpected("read", path.display().to_string(), error.to_string())
+    })?;
+    Ok(TcpSegments { sent: snmp.tcp_out_segs, retransmitted: snmp.tcp_retrans_segs })
 }
 
 /// `cpuN user nice system idle iowait irq softirq …`

@@ -108,6 +108,9 @@ impl<'a> Watch<'a> {
         let softirq_ns = host::softirq_ns(self.machine.root())
             .map_err(|error| note("softirq time", &error))
             .ok();
+        let tcp = host::tcp_segments(self.machine.root())
+            .map_err(|error| note("TCP segments", &error))
+            .ok();
         // The counters last, and the clock right after: rates are counts over this time.
         let reading = self.kernel.read().context("reading the eBPF maps")?;
         let at_ns = host::monotonic_ns();
@@ -130,6 +133,7 @@ impl<'a> Watch<'a> {
             since_ns: self.since_ns,
             topology,
             softirq_ns,
+            tcp,
             nics,
             flows: reading.flows,
             listening,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Plan;
-use crate::model::{CpuId, NicWorld, QueueWorld, Topology, World};
+use crate::model::{CpuId, NicWorld, QueueWorld, TcpSegments, Topology, World};
 
 /// The machine around one NIC.
 #[derive(Clone, Debug)]
@@ -12,6 +12,8 @@ pub struct Host<'a> {
     pub topology: &'a Topology,
     /// Share of each CPU's time in softirq, 0 to 1, where known.
     pub softirq_share: Option<&'a [(CpuId, f64)]>,
+    /// TCP segments within the window, where known.
+    pub tcp: Option<TcpSegments>,
     /// Packets per second that other NICs bring to each CPU; a CPU may come up more than once.
     pub others: Vec<(CpuId, f64)>,
 }
@@ -20,7 +22,14 @@ impl<'a> Host<'a> {
     /// A machine with one NIC.
     #[must_use]
     pub fn alone(topology: &'a Topology, softirq_share: Option<&'a [(CpuId, f64)]>) -> Self {
-        Self { topology, softirq_share, others: Vec::new() }
+        Self { topology, softirq_share, tcp: None, others: Vec::new() }
+    }
+
+    /// The CPU that spends most of its time in softirq, and the share.
+    #[must_use]
+    pub fn busiest(&self) -> Option<(CpuId, f64)> {
+        let shares = self.softirq_share?.iter().copied();
+        shares.max_by(|(_, a), (_, b)| a.total_cmp(b))
     }
 
     /// Packets per second that other NICs bring to `cpu`.
@@ -52,6 +61,7 @@ impl<'a> Shared<'a> {
     pub fn around(&self, nic: &NicWorld) -> Host<'a> {
         let others = self.loads.iter().filter(|(ifindex, _)| **ifindex != nic.nic.ifindex);
         Host {
+            tcp: self.world.tcp,
             others: others.flat_map(|(_, loads)| loads.iter().copied()).collect(),
             ..Host::alone(&self.world.topology, self.world.softirq_share.as_deref())
         }

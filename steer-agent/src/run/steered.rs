@@ -142,14 +142,14 @@ impl Steered {
         if !self.is_ours_to_write(nic, hand) {
             return plan;
         }
-        self.judge(nic, hand);
+        self.judge(nic, host, hand);
         if self.rest > 0 {
             self.rest -= 1;
             return plan;
         }
         match nic.mapping.verdict() {
             MappingVerdict::Verified if self.just_written => {}
-            MappingVerdict::Verified => self.correct(nic, &plan, hand),
+            MappingVerdict::Verified => self.correct(nic, host, &plan, hand),
             MappingVerdict::Unverified => {
                 let reason = format!("mapping unverified: {}", nic.mapping.evidence());
                 self.set(NicState::Unverified, &reason, hand);
@@ -226,7 +226,7 @@ impl Steered {
     }
 
     /// Writes what `plan` says, or says what it would write.
-    pub fn correct(&mut self, nic: &NicWorld, plan: &Plan, hand: &Hand<'_>) {
+    pub fn correct(&mut self, nic: &NicWorld, host: &Host<'_>, plan: &Plan, hand: &Hand<'_>) {
         if self.dry_run {
             self.state = NicState::Observing;
             self.reason = Some("dry run: nothing is written".to_owned());
@@ -290,7 +290,7 @@ impl Steered {
             ),
             hand,
         );
-        let promise = Promise::new(done, nic, plan.share_planned);
+        let promise = Promise::new(done, nic, host, plan.share_planned);
         self.waiting = Some(Waiting { promise, windows: 0 });
     }
 
@@ -324,10 +324,10 @@ impl Steered {
     }
 
     /// Judges the change that waits, if any; harm is taken back.
-    pub fn judge(&mut self, nic: &NicWorld, hand: &Hand<'_>) {
+    pub fn judge(&mut self, nic: &NicWorld, host: &Host<'_>, hand: &Hand<'_>) {
         let Some(mut waiting) = self.waiting.take() else { return };
         waiting.windows += 1;
-        match waiting.promise.judge(nic) {
+        match waiting.promise.judge(nic, host) {
             Verdict::Keep { share } => {
                 let text =
                     share.map_or("unknown".to_owned(), |share| format!("{:.1} %", share * 100.0));

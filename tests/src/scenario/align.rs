@@ -63,7 +63,7 @@ pub(super) fn correctable(guest: &Guest, spec: &Spec, enough: f64) -> Result<Loa
 /// Waits for a second that is aligned, for as long as steer may take.
 pub(super) fn until_aligned(guest: &Guest, load: &Load, daemon: &Daemon) -> Result<()> {
     let mut shares = Vec::new();
-    for second in 1..=15 {
+    for second in 1..=40 {
         let share = load.window(Duration::from_secs(1))?.share();
         shares.push(format!("{share:.2}"));
         if share >= ENOUGH {
@@ -74,7 +74,7 @@ pub(super) fn until_aligned(guest: &Guest, load: &Load, daemon: &Daemon) -> Resu
     for line in daemon.said() {
         guest.say(format_args!("steer: {line}"));
     }
-    bail!("not aligned within 15 s: {}", shares.join(" "))
+    bail!("not aligned within 40 s: {}", shares.join(" "))
 }
 
 impl Guest {

@@ -3,6 +3,7 @@
 mod agree;
 mod align;
 mod demo;
+mod events;
 mod kill9;
 mod migrate;
 mod observers;
@@ -34,7 +35,7 @@ pub struct Scenario {
 }
 
 /// Every scenario. `demo` is among them, so that a test finds it broken before a visitor does.
-pub static TABLE: [Scenario; 12] = [
+pub static TABLE: [Scenario; 14] = [
     Scenario {
         name: "smoke",
         about: "the machine itself: traffic flows, tables and affinities do what they say",
@@ -74,6 +75,22 @@ pub static TABLE: [Scenario; 12] = [
         needs_steer: true,
         machines: &["igb/6.12"],
         run: migrate::run,
+    },
+    Scenario {
+        name: "events",
+        about: "links, MTU, rings, CPUs and names change under a running daemon, which goes on",
+        long: false,
+        needs_steer: true,
+        machines: &["igb/6.12"],
+        run: events::run,
+    },
+    Scenario {
+        name: "anew",
+        about: "queues become more, the device goes and comes back: the daemon begins anew",
+        long: false,
+        needs_steer: true,
+        machines: &["igb/6.12"],
+        run: events::anew,
     },
     Scenario {
         name: "roam",

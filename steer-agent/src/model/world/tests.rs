@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::testkit::flow;
-use crate::model::{CpuSet, Flow, NicCounters, Queue, Rss};
+use crate::model::{CpuSet, Flow, NicCounters, Queue, Rss, TcpSegments};
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -29,6 +29,7 @@ fn sample(at_ns: u64, counters: NicCounters, flows: Vec<Flow>) -> Sample {
         since_ns: 0,
         topology: Topology::regular(1, 4, 1),
         softirq_ns: Some((0..4).map(|cpu| (cpu, at_ns / 10)).collect()),
+        tcp: Some(TcpSegments { sent: at_ns / 1000, retransmitted: at_ns / 100_000 }),
         nics: vec![NicSample { nic, counters }],
         flows,
         listening: Some([(6, 9000)].into()),
@@ -112,6 +113,7 @@ fn queues_tell_where_they_are_polled() {
     assert_eq!((queue.cpu, queue.effective_cpu, queue.softirq_cpu), (None, Some(1), Some(1)));
     assert!((queue.packets_per_s - 200.0).abs() < 1e-9);
     assert_eq!(world.health, [("table_full".to_owned(), 2)]);
+    assert!((world.tcp.expect("known").share() - 0.01).abs() < 1e-9);
     assert!((world.softirq_share.as_ref().expect("known")[0].1 - 0.1).abs() < 1e-9);
 }
 
