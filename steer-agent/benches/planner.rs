@@ -1,7 +1,8 @@
 //! How long the planner takes, and how far its plans are from a proven bound:
+//! `cargo xtask bench planner`, which makes a table of it, or
 //! `cargo bench -p steer-agent --features testkit --bench planner`.
 //!
-//! Prints one line for each size and kind of traffic. Times are the least and the median of the runs:
+//! Prints one line for each size and kind of traffic as soon as it is measured. Times are the least and the median of the runs:
 //! the least is what the work takes, the median what it takes on this machine as it is.
 
 #![expect(clippy::print_stdout, reason = "a benchmark's output is its result")]
@@ -25,7 +26,7 @@ const FAMILIES: [Family; 8] = [
 ];
 
 fn main() {
-    println!("buckets cpus family lambda_move cold_us(min/median) gap_% warm_us(min/median) moved");
+    println!("buckets cpus family lambda_move cold_us median gap_% incremental_us median moved");
     let mut workspace = Workspace::default();
     for (buckets, cpus, runs) in SIZES {
         for family in FAMILIES {
@@ -38,7 +39,7 @@ fn main() {
                 let later = a_period_later(&recipe, &problem, &plan);
                 let (warm, next) = measure(&mut workspace, &later, &Budget::INCREMENTAL, runs);
                 println!(
-                    "{buckets} {cpus} {family:?} {lambda_move} {:.0}/{:.0} {gap:.2} {:.0}/{:.0} {}",
+                    "{buckets} {cpus} {family:?} {lambda_move} {:.0} {:.0} {gap:.2} {:.0} {:.0} {}",
                     cold.0,
                     cold.1,
                     warm.0,
@@ -61,7 +62,7 @@ fn measure(
     let mut plan = Solution::default();
     for _ in 0..runs {
         let begun = Instant::now();
-        plan = workspace.solve(problem, budget, 1, &mut || true);
+        workspace.solve_into(problem, budget, 1, &mut || true, &mut plan);
         times.push(begun.elapsed().as_secs_f64() * 1e6);
     }
     times.sort_by(f64::total_cmp);

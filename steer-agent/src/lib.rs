@@ -11,6 +11,8 @@
 //!        -> verify        Verdict: did the softirq CPU and the alignment follow?
 //!        -> report        status, JSON
 //! ```
+//!
+//! Beside the line stands [`simulate`]: model and plan on synthetic traffic.
 
 pub mod apply;
 pub mod cli;
@@ -20,4 +22,5 @@ pub mod plan;
 pub mod policy;
 pub mod report;
 pub mod run;
+pub mod simulate;
 pub mod sys;

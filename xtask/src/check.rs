@@ -52,7 +52,7 @@ fn clippy() -> Result<()> {
         "clippy",
         "--workspace",
         "--exclude=steer-ebpf",
-        // Built with C++ and libclang, which nothing else needs: `cargo test -p steer-exact`.
+        // Built with C++ and libclang, which nothing else needs: `cargo xtask exact`.
         "--exclude=steer-exact",
         "--all-targets",
         "--",
@@ -74,7 +74,7 @@ fn doc() -> Result<()> {
         "doc",
         "--workspace",
         "--exclude=steer-ebpf",
-        // Built with C++ and libclang, which nothing else needs: `cargo test -p steer-exact`.
+        // Built with C++ and libclang, which nothing else needs: `cargo xtask exact`.
         "--exclude=steer-exact",
         "--no-deps",
         "--document-private-items",

@@ -1,9 +1,9 @@
 //! The import rules of steer-agent, checked on its source.
 //!
 //! `model` and `plan` are pure: what they decide can be replayed from a recording, so they reach
-//! no file, no socket, no clock and nothing that does. Only `sys` writes to the kernel, so only
-//! `sys` needs to be read to know what steer can change. The other rules keep the stages in a
-//! line.
+//! no file, no socket, no clock and nothing that does. So is `simulate`, which runs them: the same
+//! seed gives the same figures. Only `sys` writes to the kernel, so only `sys` needs to be read to
+//! know what steer can change. The other rules keep the stages in a line.
 
 use std::{
     fs,
@@ -42,17 +42,25 @@ const OUTSIDE_WORLD: &[&str] = &[
     "tokio",
 ];
 
-const LAYERS: [Layer; 6] = [
+const LAYERS: [Layer; 7] = [
     Layer {
         module: "model",
         forbidden: &[
             OUTSIDE_WORLD,
             &["crate::apply", "crate::cli", "crate::observe", "crate::plan"],
-            &["crate::report", "crate::run", "crate::sys"],
+            &["crate::report", "crate::run", "crate::simulate", "crate::sys"],
         ],
     },
     Layer {
         module: "plan",
+        forbidden: &[
+            OUTSIDE_WORLD,
+            &["crate::apply", "crate::cli", "crate::observe"],
+            &["crate::report", "crate::run", "crate::simulate", "crate::sys"],
+        ],
+    },
+    Layer {
+        module: "simulate",
         forbidden: &[
             OUTSIDE_WORLD,
             &["crate::apply", "crate::cli", "crate::observe"],
@@ -218,6 +226,7 @@ mod tests {
             ("model/cpu.rs", "use std::{collections::BTreeMap, time::Duration};"),
             ("model/flow.rs", "use std::net::IpAddr;"),
             ("plan/mod.rs", "use crate::{model::World, policy::Policy};"),
+            ("simulate/steer.rs", "use crate::{model, plan::Plan, policy::Policy};"),
             ("plan/table.rs", "use super::Step;"),
             ("observe/mod.rs", "use crate::{model::Sample, sys};\nuse aya::Ebpf;"),
             ("apply/journal.rs", "fn f() { std::fs::File::create(\"journal\"); }"),
@@ -241,6 +250,9 @@ mod tests {
             ("plan/mod.rs", "use std::time;\nfn now() { time::SystemTime::now(); }"),
             ("plan/mod.rs", "use crate::{model, observe::Observer};"),
             ("plan/mod.rs", "use tokio;"),
+            ("plan/mod.rs", "use crate::simulate;"),
+            ("simulate/mod.rs", "fn now() { std::time::Instant::now(); }"),
+            ("simulate/steer.rs", "use crate::report::text;"),
             ("observe/bpf.rs", "use crate::plan;"),
             ("apply/mod.rs", "use super::report;"),
             ("sys/irq.rs", "use crate::policy::Policy;"),

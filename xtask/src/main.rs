@@ -4,9 +4,11 @@
 #![allow(clippy::print_stderr, reason = "a task talks to whoever started it")]
 
 mod apt;
+mod bench;
 mod bpf;
 mod check;
 mod demo;
+mod exact;
 mod initramfs;
 mod kernel;
 mod lab;
@@ -41,6 +43,10 @@ enum Task {
     Lab(lab::Options),
     /// Set up, check, run the tests and the whole lab.
     Test,
+    /// Measure, and print a table.
+    Bench(bench::Options),
+    /// Compare the planner with an exact solver (installs cmake and libclang, builds for minutes).
+    Exact,
     /// See steer correct a mismatched load in an emulated machine.
     Demo,
 }
@@ -51,6 +57,8 @@ fn main() -> ExitCode {
         Task::Check => check::check(),
         Task::Lab(options) => lab::lab(&options),
         Task::Test => test::test(),
+        Task::Bench(options) => bench::bench(&options),
+        Task::Exact => exact::exact(),
         Task::Demo => demo::demo(),
     };
     match result {

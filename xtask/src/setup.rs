@@ -57,6 +57,48 @@ pub(crate) fn setup() -> Result<()> {
     Ok(())
 }
 
+/// What the exact solver is built with, which nothing else needs.
+pub(crate) fn exact() -> Result<()> {
+    let programs = [("cc", "build-essential"), ("cmake", "cmake")];
+    let absent = programs.into_iter().filter(|(program, _)| workspace::program(program).is_none());
+    let mut packages: Vec<String> = absent.map(|(_, package)| package.to_owned()).collect();
+    if !has_libclang() {
+        packages.push("libclang-dev".to_owned());
+    }
+    if packages.is_empty() {
+        return Ok(());
+    }
+    if !is_root()? {
+        bail!("packages are missing that only root can install.\n{}", advice(&packages, false)?);
+    }
+    println!("setup");
+    let apt = Apt::machine()?;
+    step("package lists", || apt.update())?;
+    step(&packages.join(" "), || apt.install(&packages, None))
+}
+
+/// Whether there is a libclang where bindgen looks for one.
+fn has_libclang() -> bool {
+    if std::env::var_os("LIBCLANG_PATH").is_some() || is_installed("libclang-dev") {
+        return true;
+    }
+    let directories = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let llvm = directories.map(|entry| entry.path()).filter(|path| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("llvm-"))
+    });
+    let mut files = llvm.flat_map(|path| fs::read_dir(path.join("lib")).into_iter().flatten());
+    files.any(|file| {
+        file.is_ok_and(|file| file.file_name().to_string_lossy().starts_with("libclang.so"))
+    })
+}
+
+/// Whether dpkg knows `package` as installed.
+fn is_installed(package: &str) -> bool {
+    let status = ["--show", "--showformat", "${Status}"];
+    let query = process::capture(Command::new("dpkg-query").args(status).arg(package));
+    query.is_ok_and(|status| status.ends_with("ok installed"))
+}
+
 /// Installs the packages that are missing, or says which they are where only root can.
 fn packages() -> Result<()> {
     let packages = missing_packages();
@@ -132,12 +174,7 @@ fn missing_llvm() -> Vec<String> {
     }
     let major = llvm_major().unwrap_or_else(|| EXPECTED_LLVM.to_owned());
     let packages = [format!("llvm-{major}-dev"), "libzstd-dev".to_owned(), "zlib1g-dev".to_owned()];
-    let installed = |package: &String| {
-        let status = ["--show", "--showformat", "${Status}"];
-        let query = process::capture(Command::new("dpkg-query").args(status).arg(package));
-        query.is_ok_and(|status| status.ends_with("ok installed"))
-    };
-    packages.into_iter().filter(|package| !installed(package)).collect()
+    packages.into_iter().filter(|package| !is_installed(package)).collect()
 }
 
 /// The LLVM that the BPF compiler writes its bitcode with, and that must read it again.

@@ -34,7 +34,7 @@ pub(crate) fn test() -> Result<()> {
 /// Unit tests, and those that load the programs into the kernel of this machine.
 fn cargo_test() -> Result<()> {
     let mut cargo = Command::new("cargo");
-    // steer-exact is left out: it needs C++ and libclang; its optima are stored in the agent's tests.
+    // steer-exact is left out: it needs C++ and libclang: `cargo xtask exact`.
     cargo.args(["test", "--workspace", "--exclude=steer-ebpf", "--exclude=steer-exact"]);
     process::run(cargo.current_dir(workspace::root()))
 }

@@ -58,6 +58,8 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Give a NIC up: forget what was before steer, leave everything set, unblock `ethtool -L`
     Release(ReleaseArgs),
+    /// The planner beside other policies on synthetic traffic; touches no NIC
+    Simulate(SimulateArgs),
 }
 
 /// Arguments of `doctor`.
@@ -192,6 +194,35 @@ pub struct ReleaseArgs {
     /// Set the table to the kernel's default even if that moves buckets
     #[arg(long)]
     pub default_table: bool,
+}
+
+/// Arguments of `simulate`.
+#[derive(Debug, clap::Args)]
+pub struct SimulateArgs {
+    /// Built-in scenarios, or files of scenarios in TOML or JSON (see docs/simulator.md)
+    #[arg(value_name = "SCENARIO|FILE", required_unless_present = "list")]
+    pub scenarios: Vec<String>,
+    /// List the built-in scenarios; with --json, all their parameters
+    #[arg(long, conflicts_with_all = ["scenarios", "plot", "seed", "seeds", "policy", "seconds"])]
+    pub list: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Draw alignment and moves over time into this SVG file; one scenario only
+    #[arg(long, value_name = "FILE.svg")]
+    pub plot: Option<PathBuf>,
+    /// A seed; may be given more than once, and figures are means over all [default: 1]
+    #[arg(long, value_name = "N")]
+    pub seed: Vec<u64>,
+    /// So many seeds, from 1 on
+    #[arg(long, value_name = "N", conflicts_with = "seed", value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub seeds: Option<u64>,
+    /// Only this policy; may be given more than once
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub policy: Vec<String>,
+    /// Simulate so many seconds instead of the scenario's
+    #[arg(long, value_name = "N")]
+    pub seconds: Option<u32>,
 }
 
 /// How packets are seen to arrive.

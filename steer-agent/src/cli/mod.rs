@@ -12,6 +12,7 @@ mod rights;
 mod run;
 mod select;
 mod settings;
+mod simulate;
 mod status;
 
 use args::{Args, Command};
@@ -29,5 +30,6 @@ pub fn execute(args: &Args) -> anyhow::Result<Exit> {
         Command::Run(args) => run::run(args, &settings),
         Command::Release(args) => release::release(args, &settings),
         Command::Restore(args) => restore::restore(args, &settings),
+        Command::Simulate(args) => simulate::simulate(args, &settings),
     }
 }

@@ -29,7 +29,7 @@ pub use rules::{
 };
 pub use sample::{Flow, FlowAddr, NicCounters, NicSample, Sample, TcpSegments};
 pub use topology::{CpuInfo, Distance, Topology};
-pub use world::{Alignment, FlowWorld, Mismatch, NicWorld, QueueWorld, World};
+pub use world::{Alignment, FlowWorld, Mismatch, NicWorld, QueueWorld, World, expected_residency};
 
 /// Number of a CPU, as in `/sys/devices/system/cpu/cpuN`.
 pub type CpuId = u32;

@@ -11,7 +11,7 @@ use super::{
 
 mod flows;
 
-pub use flows::{FlowWorld, Mismatch};
+pub use flows::{FlowWorld, Mismatch, expected_residency};
 
 /// The state of the host over a window.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 
 pub mod doctor;
 mod number;
+pub mod simulation;
 pub mod socket;
 mod status;
 pub mod text;

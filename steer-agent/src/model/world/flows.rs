@@ -72,19 +72,24 @@ impl Active<'_> {
         (seen_ns as f64) < young_ns && began_ns as f64 >= young_ns
     }
 
-    /// Expected share of what it consumed on the CPU that consumed most, from how often the consumer
-    /// changed: `k` changes at random moments cut the window into k + 1 pieces, the longest of which
-    /// is H(k + 1) / (k + 1) of it on average (H: harmonic number; the broken-stick problem).
     fn residency(&self) -> f64 {
-        let pieces = self.moves.min(self.consumed).saturating_add(1);
-        // Past a hundred pieces H(n) is ln n + 0.577 to three digits.
-        let harmonic = if pieces <= 100 {
-            (1..=pieces).map(|piece| 1.0 / piece as f64).sum()
-        } else {
-            (pieces as f64).ln() + 0.577_216
-        };
-        harmonic / pieces as f64
+        expected_residency(self.moves.min(self.consumed))
     }
+}
+
+/// Expected share of a flow's consumption on the CPU that consumed most, from how often its consumer
+/// changed CPU: `moves` changes at random moments cut the window into one piece more, the longest of n
+/// pieces is H(n) / n of it on average (H: harmonic number; the broken-stick problem).
+#[must_use]
+pub fn expected_residency(moves: u64) -> f64 {
+    let pieces = moves.saturating_add(1);
+    // Past a hundred pieces H(n) is ln n + 0.577 to three digits.
+    let harmonic = if pieces <= 100 {
+        (1..=pieces).map(|piece| 1.0 / piece as f64).sum()
+    } else {
+        (pieces as f64).ln() + 0.577_216
+    };
+    harmonic / pieces as f64
 }
 
 /// Mean [`Active::residency`] by consumption.

@@ -72,7 +72,8 @@ impl Bound {
     fn relax(&mut self, instance: &Instance) {
         let sites = instance.sites;
         let stay = 1.0 - instance.kappa.min(1.0);
-        self.cost.clone_from(&instance.cost);
+        self.cost.clear();
+        self.cost.extend(instance.cost.iter().copied().map(f64::from));
         for (bucket, row) in self.cost.chunks_exact_mut(sites).enumerate() {
             let queue = instance.start_queue[bucket];
             if queue == NONE {
@@ -93,7 +94,10 @@ impl Bound {
     }
 
     fn evaluate(&mut self, instance: &Instance) -> f64 {
+        /// More than a cell can be above what it stands for, as a share of it.
+        const ROUNDED: f64 = 1e-7;
         let mut bound = 0.0;
+        let mut sum = 0.0;
         refill(&mut self.slope, instance.sites, 0.0);
         for ((slope, cap), price) in self.slope.iter_mut().zip(&instance.cap).zip(&self.price) {
             *slope = -cap;
@@ -110,9 +114,9 @@ impl Bound {
                     goal = site;
                 }
             }
-            bound += least;
+            sum += least;
             self.slope[goal] += load;
         }
-        bound
+        bound + sum * (1.0 - ROUNDED)
     }
 }

@@ -1,15 +1,19 @@
 //! Which sites have a queue, where not every site has one.
 
-use super::instance::{Instance, TOLERANCE};
+use super::instance::{Instance, TOLERANCE, single};
 use super::price::Prices;
 use super::queues::{Buckets, Queues};
+use super::scan;
 use super::search::Search;
 use super::state::{Placement, State, refill};
 
 /// Buffers of the choice of hosts.
 #[derive(Debug, Default)]
 pub(super) struct Hosts {
-    gain: Vec<f64>,
+    /// Price of load on each site, and what one bucket costs there at these prices.
+    price: Vec<f32>,
+    row: Vec<f32>,
+    gain: Vec<f32>,
     loss: Vec<f64>,
     order: Vec<(f64, usize, usize)>,
     before: Placement,
@@ -33,19 +37,19 @@ impl Hosts {
         let cells = (parts.instance.buckets * parts.instance.sites).max(1);
         let most = u32::try_from(LARGE * 12 / cells).unwrap_or(u32::MAX).max(1);
         let mut left = trials.min(most.max(trials / 12));
-        while left > 0 && self.improve_once(parts, &mut left) {}
+        // Of one reckoning of gains and losses only the most promising are worth a trial.
+        let at_once = (trials as usize).div_ceil(4);
+        while left > 0 && self.improve_once(parts, at_once, &mut left) {}
     }
 
-    fn improve_once(&mut self, parts: &mut Parts<'_>, left: &mut u32) -> bool {
-        /// Trials from one reckoning of gains and losses.
-        const TRIED: usize = 4;
+    fn improve_once(&mut self, parts: &mut Parts<'_>, at_once: usize, left: &mut u32) -> bool {
         self.reckon(parts);
         if self.order.is_empty() {
             return false;
         }
         self.order
             .sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
-        self.order.truncate(TRIED);
+        self.order.truncate(at_once);
         for place in 0..self.order.len() {
             let (_, queue, to) = self.order[place];
             if *left == 0 {
@@ -84,37 +88,33 @@ impl Hosts {
         let average = price.iter().sum::<f64>() / hosts.max(1) as f64;
         refill(&mut self.gain, instance.sites, 0.0);
         refill(&mut self.loss, instance.sites, 0.0);
+        refill(&mut self.row, instance.sites, 0.0);
         self.order.clear();
         let free = |site: usize| state.queues_on[site] == 0 && instance.open[site];
         if !(0..instance.sites).any(free) {
             return;
         }
+        self.price.clear();
+        self.price.extend(
+            (0..instance.sites)
+                .map(|site| single(if state.queues_on[site] > 0 { price[site] } else { average })),
+        );
         for bucket in 0..instance.buckets {
+            let (at, (load, _)) = (state.at[bucket], instance.small[bucket]);
             let row = state.row(instance, bucket);
-            let (at, load) = (state.at[bucket], instance.load[bucket]);
-            let priced = |site: usize| {
-                row[site] + load * if state.queues_on[site] > 0 { price[site] } else { average }
-            };
-            let held = priced(at);
-            let mut second = f64::INFINITY;
-            for site in 0..instance.sites {
-                let cost = priced(site);
-                if state.queues_on[site] > 0 {
-                    if site != at && cost < second {
-                        second = cost;
-                    }
-                } else if cost < held {
-                    self.gain[site] += held - cost;
-                }
-            }
+            scan::price_row(row, &self.price, load, &mut self.row);
+            let held = self.row[at];
+            scan::add_gains(&self.row, held, &mut self.gain);
+            self.row[at] = f32::INFINITY;
+            let second = scan::least_open(&self.row, &state.shut);
             if second.is_finite() {
-                self.loss[at] += second - held;
+                self.loss[at] += f64::from(second - held);
             }
         }
         for queue in (0..instance.queues).filter(|queue| !instance.fixed[*queue]) {
             let from = state.site[queue];
             for to in (0..instance.sites).filter(|to| free(*to)) {
-                let mut worth = self.gain[to];
+                let mut worth = f64::from(self.gain[to]);
                 if state.queues_on[from] == 1 {
                     // Followers pay the difference, those that would do better elsewhere go there.
                     worth -= self.loss_by(instance, state, from, to);
@@ -131,7 +131,7 @@ impl Hosts {
             .iter()
             .map(|bucket| {
                 let row = state.row(instance, *bucket);
-                row[to] - row[from]
+                f64::from(row[to]) - f64::from(row[from])
             })
             .sum();
         followed.max(0.0).min(self.loss[from].max(0.0))

@@ -7,8 +7,14 @@
 //! All costs are divided by a bound on the objective and all loads by the total load, then rounded
 //! to multiples of 2^-34. Sums of such numbers are exact in a double: a move and its reverse cancel
 //! to the last bit, and the order of additions does not matter.
+//!
+//! The cost matrix, which every stage scans, is kept in singles: rounding a multiple of the grid to a
+//! single leaves a multiple of the grid, so sums of its cells in doubles are exact as well. A cell is
+//! off by 6e-8 of itself at most; what depends on less is decided by the problem's own numbers.
 
-use super::state::State;
+use super::distance::Distances;
+use super::state::{State, refill};
+use super::tree::Tree;
 use super::{NONE, Problem};
 
 /// Rounds to the grid of 2^-34; exact for magnitudes below 2^17.
@@ -19,6 +25,17 @@ pub(super) fn grid(value: f64) -> f64 {
     // Adding 1.5 * 2^18 leaves 34 bits behind the point in the 52 of the fraction.
     const MAGIC: f64 = 393_216.0;
     (value + MAGIC) - MAGIC
+}
+
+/// A number on the grid as a cell of the cost matrix: on the grid too, with 24 significant bits.
+pub(super) fn cell(value: f64) -> f32 {
+    single(grid(value))
+}
+
+/// The nearest single.
+#[expect(clippy::cast_possible_truncation, reason = "rounding is what it is for")]
+pub(super) fn single(value: f64) -> f32 {
+    value as f32
 }
 
 /// Rounds to 28 significant bits, for the same reason.
@@ -47,6 +64,9 @@ pub(super) struct Instance {
     pub(super) cap: Vec<f64>,
     /// Load of each bucket, at most the largest cap: beyond it, the overload is a constant.
     pub(super) load: Vec<f64>,
+    /// Load of each bucket and the price of overload, as [`super::scan`] takes them: the price is
+    /// never zero, for there infinity times it is to be infinity.
+    pub(super) small: Vec<(f32, f32)>,
     /// Price of moving the bucket to another queue.
     pub(super) weight: Vec<f64>,
     /// Share of `weight` that a move of the queue alone costs.
@@ -69,7 +89,7 @@ pub(super) struct Instance {
     pub(super) table_limit: usize,
     pub(super) queue_limit: usize,
     /// Distance cost by bucket and site, plus `weight`: what the bucket costs in a queue not its own.
-    pub(super) cost: Vec<f64>,
+    pub(super) cost: Vec<f32>,
     /// One unit of cost in the problem's own scale.
     pub(super) cost_unit: f64,
     /// Part of the problem's objective that no plan can change: overload of buckets above every cap.
@@ -79,15 +99,23 @@ pub(super) struct Instance {
     scratch: Scratch,
 }
 
+/// Where a plan begins.
+#[derive(Clone, Copy)]
+pub(super) struct Start<'a> {
+    pub(super) table: &'a [usize],
+    pub(super) affinity: &'a [usize],
+}
+
 #[derive(Debug, Default)]
 struct Scratch {
     site_of: Vec<usize>,
     consumed_on: Vec<f64>,
     queued_on: Vec<f64>,
     order: Vec<usize>,
+    /// Distance by consumer and site, where there is no tree of distances.
     columns: Vec<f64>,
-    groups: Vec<Vec<usize>>,
-    sums: Vec<Vec<f64>>,
+    tree: Tree,
+    row: Vec<f64>,
     group_key: Vec<f64>,
 }
 
@@ -113,13 +141,14 @@ impl Instance {
                 || self.pin_load.iter().any(|load| *load > 0.0))
     }
 
-    /// Takes `problem` over. `tables` and lengths have been checked by the caller.
-    pub(super) fn prepare(&mut self, problem: &Problem) {
+    /// Takes `problem` over, with `start` in place of its own table and affinities, and without the
+    /// CPUs marked in `left_out`. Lengths have been checked by the caller.
+    pub(super) fn prepare(&mut self, problem: &Problem, start: Start<'_>, left_out: &[bool]) {
         let total_load: f64 =
             problem.load.iter().sum::<f64>() + problem.pins.load.iter().sum::<f64>();
         self.buckets = problem.buckets();
         self.queues = problem.queues();
-        self.choose_sites(problem, total_load);
+        self.choose_sites(problem, start, left_out, total_load);
         let per_load = if total_load > LEAST { 1.0 / total_load } else { 1.0 };
         let per_cost = self.cost_scale(problem, total_load);
 
@@ -139,16 +168,25 @@ impl Instance {
         let above: f64 = problem.load.iter().map(|load| (load * per_load - largest).max(0.0)).sum();
         self.constant =
             if total_load > LEAST { problem.lambda_load * above * total_load } else { 0.0 };
+        let lambda = single(self.lambda).max(f32::MIN_POSITIVE);
+        self.small.clear();
+        self.small.extend(self.load.iter().map(|load| (single(*load), lambda)));
         self.weight.clear();
         self.weight.extend(problem.load.iter().enumerate().map(|(bucket, load)| {
             grid(problem.lambda_move * load * problem.move_factor(bucket) * per_cost)
         }));
-        self.take_start(problem);
+        self.take_start(problem, start);
         self.price_pins(problem, per_load, per_cost);
         self.price_buckets(problem, per_cost);
     }
 
-    fn choose_sites(&mut self, problem: &Problem, total_load: f64) {
+    fn choose_sites(
+        &mut self,
+        problem: &Problem,
+        start: Start<'_>,
+        left_out: &[bool],
+        total_load: f64,
+    ) {
         let cpus = problem.cpus;
         let scratch = &mut self.scratch;
         scratch.consumed_on.clear();
@@ -158,8 +196,8 @@ impl Instance {
         }
         scratch.queued_on.clear();
         scratch.queued_on.resize(cpus, 0.0);
-        for (queue, load) in problem.table.iter().zip(&problem.load) {
-            let cpu = problem.affinity.get(*queue).copied().unwrap_or(NONE);
+        for (queue, load) in start.table.iter().zip(&problem.load) {
+            let cpu = start.affinity.get(*queue).copied().unwrap_or(NONE);
             if let Some(on) = scratch.queued_on.get_mut(cpu) {
                 *on += load;
             }
@@ -168,10 +206,12 @@ impl Instance {
         scratch.site_of.resize(cpus, NONE);
         // Mark first, then order: NONE - 1 is "a site", told apart by `open` below.
         for cpu in &problem.allowed {
-            scratch.site_of[*cpu] = 0;
+            if !left_out.get(*cpu).is_some_and(|out| *out) {
+                scratch.site_of[*cpu] = 0;
+            }
         }
         let stuck = (0..problem.queues()).filter(|queue| problem.is_fixed(*queue));
-        for cpu in stuck.map(|queue| problem.affinity[queue]) {
+        for cpu in stuck.map(|queue| start.affinity[queue]) {
             if scratch.site_of[cpu] == NONE {
                 scratch.site_of[cpu] = 1;
             }
@@ -208,7 +248,7 @@ impl Instance {
                 -share(scratch.group_key[*cpu], far),
             )
         };
-        self.cpu.sort_by(|left, right| {
+        self.cpu.sort_unstable_by(|left, right| {
             let (a, b) = (key(left), key(right));
             b.0.total_cmp(&a.0)
                 .then(b.1.total_cmp(&a.1))
@@ -235,13 +275,13 @@ impl Instance {
         [bound, overload].into_iter().find(|total| *total > LEAST).map_or(1.0, |total| 1.0 / total)
     }
 
-    fn take_start(&mut self, problem: &Problem) {
+    fn take_start(&mut self, problem: &Problem, start: Start<'_>) {
         let site_of = &self.scratch.site_of;
         self.fixed.clear();
         self.fixed.extend((0..self.queues).map(|queue| problem.is_fixed(queue)));
         self.start_site.clear();
         self.start_site
-            .extend(problem.affinity.iter().map(|cpu| site_of.get(*cpu).copied().unwrap_or(NONE)));
+            .extend(start.affinity.iter().map(|cpu| site_of.get(*cpu).copied().unwrap_or(NONE)));
         for queue in 0..self.queues {
             let site = self.start_site[queue];
             // A movable queue may not stay beside a fixed one on a CPU that is not allowed.
@@ -251,7 +291,7 @@ impl Instance {
         }
         self.start_queue.clear();
         self.start_queue.extend(
-            problem.table.iter().map(|queue| if *queue < self.queues { *queue } else { NONE }),
+            start.table.iter().map(|queue| if *queue < self.queues { *queue } else { NONE }),
         );
         self.first.clear();
         self.first.resize(self.queues + 1, 0);
@@ -301,64 +341,51 @@ impl Instance {
     }
 
     fn price_buckets(&mut self, problem: &Problem, per_cost: f64) {
-        let scratch = &mut self.scratch;
-        let (sites, cpus) = (self.sites, problem.cpus);
-        // Distance from each site to a consumer, by consumer, for rows with few consumers.
-        scratch.columns.clear();
-        scratch.columns.resize(cpus * sites, 0.0);
-        for (site, cpu) in self.cpu.iter().enumerate() {
-            for (consumer, far) in problem.distance.row(*cpu).iter().enumerate() {
-                scratch.columns[consumer * sites + site] = far * per_cost;
-            }
-        }
-        let levels = problem.distance.levels();
-        scratch.groups.resize_with(levels.len(), Vec::new);
-        scratch.sums.resize_with(levels.len(), Vec::new);
-        for (level, (groups, sums)) in
-            levels.iter().zip(scratch.groups.iter_mut().zip(&mut scratch.sums))
-        {
-            groups.clear();
-            groups.extend(self.cpu.iter().map(|cpu| level.group[*cpu]));
-            sums.clear();
-            sums.resize(level.groups, 0.0);
-        }
-        let top = problem.distance.top() * per_cost;
         self.cost.clear();
-        self.cost.resize(self.buckets * sites, 0.0);
-        for (bucket, row) in self.cost.chunks_exact_mut(sites).enumerate() {
-            let consumers = problem.consumed.row_len(bucket);
-            if levels.is_empty() || consumers <= 2 * levels.len() {
-                for (cpu, rate) in problem.consumed.row(bucket) {
-                    let column = &scratch.columns[cpu * sites..(cpu + 1) * sites];
-                    for (cell, far) in row.iter_mut().zip(column) {
-                        *cell += rate * far;
-                    }
-                }
+        self.cost.reserve(self.buckets * self.sites);
+        if problem.distance.is_hierarchical() {
+            self.scratch.tree.fit(&problem.distance, &self.cpu, per_cost);
+        } else {
+            self.scratch.fit_columns(&problem.distance, &self.cpu, per_cost);
+        }
+        for bucket in 0..self.buckets {
+            let scratch = &mut self.scratch;
+            let consumed = problem.consumed.row(bucket);
+            if problem.distance.is_hierarchical() {
+                scratch.tree.price(consumed, &mut scratch.row);
             } else {
-                let mut total = 0.0;
-                for (cpu, rate) in problem.consumed.row(bucket) {
-                    total += rate;
-                    for (level, sums) in levels.iter().zip(&mut scratch.sums) {
-                        sums[level.group[cpu]] += rate * level.step * per_cost;
-                    }
-                }
-                row.fill(total * top);
-                for (groups, sums) in scratch.groups.iter().zip(&mut scratch.sums) {
-                    for (cell, group) in row.iter_mut().zip(groups) {
-                        *cell -= sums[*group];
-                    }
-                    sums.fill(0.0);
-                }
+                scratch.price(consumed, self.sites);
             }
             if !problem.cpu_cost.is_empty() {
                 let load = problem.load[bucket] * per_cost;
-                for (cell, cpu) in row.iter_mut().zip(&self.cpu) {
+                for (cell, cpu) in scratch.row.iter_mut().zip(&self.cpu) {
                     *cell += load * problem.cpu_cost[*cpu];
                 }
             }
             let weight = self.weight[bucket];
-            for cell in row.iter_mut() {
-                *cell = grid(*cell) + weight;
+            self.cost.extend(scratch.row.iter().map(|far| cell(grid(*far) + weight)));
+        }
+    }
+}
+
+impl Scratch {
+    /// Distance from each site to a consumer, by consumer.
+    fn fit_columns(&mut self, distance: &Distances, cpus: &[usize], per_cost: f64) {
+        let sites = cpus.len();
+        refill(&mut self.columns, distance.cpus() * sites, 0.0);
+        for (site, cpu) in cpus.iter().enumerate() {
+            for (consumer, far) in distance.row(*cpu).iter().enumerate() {
+                self.columns[consumer * sites + site] = far * per_cost;
+            }
+        }
+    }
+
+    fn price(&mut self, consumed: impl Iterator<Item = (usize, f64)>, sites: usize) {
+        refill(&mut self.row, sites, 0.0);
+        for (cpu, rate) in consumed {
+            let column = &self.columns[cpu * sites..(cpu + 1) * sites];
+            for (cell, far) in self.row.iter_mut().zip(column) {
+                *cell += rate * far;
             }
         }
     }

@@ -152,10 +152,11 @@ impl Kicker<'_> {
         let state = &*self.state;
         let row = state.row(self.instance, bucket);
         let at = state.at[bucket];
-        let held = row[at]
+        let held = f64::from(row[at])
             + self.instance.lambda * state.relief(self.instance, at, self.instance.load[bucket]);
-        let wished =
-            |site: &usize| *site != at && row[*site] + state.shut[*site] < held - TOLERANCE;
+        let wished = |site: &usize| {
+            *site != at && f64::from(row[*site] + state.shut[*site]) < held - TOLERANCE
+        };
         let count = (0..self.instance.sites).filter(wished).count();
         if count == 0 {
             return None;

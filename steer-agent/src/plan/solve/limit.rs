@@ -2,6 +2,7 @@
 
 use super::hosts::Parts;
 use super::instance::Instance;
+use super::scan::least_of;
 use super::search::LOOKS;
 use super::state::{Placement, State};
 
@@ -29,6 +30,7 @@ impl Limiter {
             state.set_rebate(instance, tie + middle);
             parts.prices.seek(instance, state, price_steps);
             parts.prices.construct(instance, state);
+            parts.search.forget();
             parts.search.passes(instance, state, 4, LOOKS / 2 * instance.buckets);
             if state.changed > instance.table_limit {
                 low = middle;
@@ -57,7 +59,8 @@ impl Limiter {
                     let load = instance.load[bucket];
                     let over =
                         (load - state.room[home]).max(0.0) - state.relief(instance, at, load);
-                    self.order.push((row[home] - row[at] + instance.lambda * over, bucket));
+                    let far = f64::from(row[home]) - f64::from(row[at]);
+                    self.order.push((far + instance.lambda * over, bucket));
                 }
             }
             if self.order.is_empty() {
@@ -87,8 +90,7 @@ fn dearest_change(instance: &Instance, state: &State) -> f64 {
         let home = state.home[bucket];
         if home < instance.sites {
             let row = state.row(instance, bucket);
-            let least = row.iter().copied().fold(f64::INFINITY, f64::min);
-            dearest = dearest.max(row[home] - least);
+            dearest = dearest.max(f64::from(row[home] - least_of(row)));
         }
     }
     dearest + instance.lambda * instance.load.iter().copied().fold(0.0, f64::max)

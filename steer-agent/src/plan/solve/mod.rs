@@ -26,19 +26,20 @@
 //! assignment problem with soft capacities, hard in theory; with many buckets per CPU its relaxation
 //! is nearly integral, so prices lead almost to the optimum.
 //! 1. `instance`: everything scaled and rounded to a grid; `state`: all sums kept exactly.
-//! 2. `queues`: affinities for whole queues, kept if they promise enough.
+//! 2. `whole`: affinities for whole queues, kept if they promise enough.
 //! 3. `price`: subgradient steps on the capacities; then buckets with most to lose choose first.
-//! 4. `search`: shifts, swaps and ejections until none helps.
-//! 5. `queues` again: affinities refitted to the buckets, so that less needs to move; `hosts`: where
+//! 4. `search`, by `moves`: shifts, swaps and ejections until none helps.
+//! 5. `queues`: affinities refitted to the buckets, so that less needs to move; `hosts`: where
 //!    sites lack queues, queues try other sites.
 //! 6. `limit`: if too much changes, a price on changes and the best that fits.
 //! 7. `kick`: random moves and repair, as long as the budget lasts; then what gained nothing is
 //!    undone.
 //!
-//! With a budget that says so, the plan is planned again from where it leads until nothing changes.
+//! With a budget that says so (`solver`), the plan is planned again from where it leads until nothing
+//! changes, and also without the CPUs that take no part: those that neither consume nor poll.
 //!
 //! # Guarantees
-//! Each has a test of the same name in `tests.rs`.
+//! Each has a test of the same name in `tests.rs` or `examples.rs`.
 //! - `plans_are_legal`
 //! - `limits_are_never_exceeded`, save that what must change is changed
 //! - `nothing_changes_where_nothing_can_be_gained`
@@ -48,29 +49,41 @@
 //! - `planning_again_changes_nothing`, with a budget that settles and without limits
 //! - `renumbering_cpus_changes_no_cost`
 //! - `an_idle_cpu_that_may_not_be_used_changes_nothing`
-//! - `an_idle_cpu_never_makes_it_worse`, as far as a search can promise
+//! - `idle_cpus_never_make_it_worse`, with a budget that plans apart: if every allowed CPU consumes
+//!   or polls, no number of further CPUs that do neither raises J. Strictly so, for the plan without
+//!   them is among those that are compared.
+//! - `an_idle_cpu_hardly_makes_it_worse`: where some allowed CPUs are idle already, with one more the
+//!   search may take another way; it was never seen to end 3 % above. The same without planning apart.
 //! - `no_plan_is_below_the_bound`
-//! - `stored_optima_are_met`: mean gap at most 0.7 %, 95 % of gaps at most 4 %, none above 10 %
+//! - `stored_optima_are_met`: mean gap at most 0.3 %, 95 % of gaps at most 2 %, none above 6 %
 //!
 //! Pure: no I/O, no clock, no randomness but the seed. Memory: two tables of buckets times sites in
-//! doubles, 4 MiB at 2048 times 128, and little else; a [`Workspace`] is used again and again.
+//! singles, 2 MiB at 2048 times 128, and little else; a [`Workspace`] is used again and again.
 
 mod bound;
 mod distance;
+#[cfg(test)]
+mod examples;
 #[cfg(any(test, feature = "testkit"))]
 pub mod families;
 mod hosts;
 mod instance;
 mod kick;
+mod legal;
 mod limit;
+mod moves;
+mod once;
 mod price;
 mod problem;
 mod queues;
+mod scan;
 mod search;
 mod solver;
 mod state;
 #[cfg(test)]
 mod tests;
+mod tree;
+mod whole;
 
 pub use distance::Distances;
 pub use problem::{Budget, Parts, Pins, Problem, Rows, Solution};

@@ -1,8 +1,9 @@
 //! Prices for load by subgradient steps on the Lagrangian of the caps, and plans built by them.
 
 use super::NONE;
-use super::instance::Instance;
-use super::state::{State, refill, smaller};
+use super::instance::{Instance, single};
+use super::scan;
+use super::state::{State, refill};
 
 /// Cheapest hosts that are kept for each bucket while prices are sought.
 const KEPT: usize = 8;
@@ -13,13 +14,15 @@ pub(super) struct Prices {
     /// Price of load on each site.
     pub(super) price: Vec<f64>,
     trial: Vec<f64>,
+    /// The trial prices, rounded.
+    small: Vec<f32>,
     slope: Vec<f64>,
     momentum: Vec<f64>,
-    kept_site: Vec<usize>,
-    kept_cost: Vec<f64>,
-    kept: usize,
+    /// The cheapest hosts of each bucket with their cost, cheapest first; infinite where there are
+    /// fewer.
+    kept: Vec<[(f32, u32); KEPT]>,
     hosts: Vec<usize>,
-    order: Vec<(f64, usize)>,
+    order: Vec<u64>,
     target: Vec<usize>,
     filled: Vec<f64>,
 }
@@ -91,21 +94,28 @@ impl Prices {
             self.slope[*site] = self.filled[*site] - instance.cap[*site];
             bound += self.trial[*site] * self.slope[*site];
         }
-        let kept = self.kept;
-        for (bucket, load) in instance.load.iter().enumerate() {
-            let sites = &self.kept_site[bucket * kept..(bucket + 1) * kept];
-            let costs = &self.kept_cost[bucket * kept..(bucket + 1) * kept];
-            let mut least = f64::INFINITY;
+        self.small.clear();
+        self.small.extend(self.trial.iter().map(|price| single(*price)));
+        let buckets = self.kept.iter().zip(&instance.small);
+        for ((kept, (small, _)), load) in buckets.zip(&instance.load) {
+            let mut least = f32::INFINITY;
             let mut goal = 0;
-            for (site, cost) in sites.iter().zip(costs) {
-                let price = cost + self.trial[*site] * load;
-                if price < least {
-                    least = price;
-                    goal = *site;
+            // In halves: a branch for each is guessed wrong too often. They are in order and no
+            // price is negative, so the second half is seldom needed.
+            let (near, far) = kept.split_at(KEPT / 2);
+            for half in [near, far] {
+                if half[0].0 >= least {
+                    break;
+                }
+                for (cost, site) in half {
+                    let price = cost + self.small[*site as usize] * small;
+                    let better = price < least;
+                    least = if better { price } else { least };
+                    goal = if better { *site } else { goal };
                 }
             }
-            bound += least;
-            self.slope[goal] += load;
+            bound += f64::from(least);
+            self.slope[goal as usize] += load;
         }
         bound
     }
@@ -113,40 +123,11 @@ impl Prices {
     /// The cheapest hosts of each bucket. Equals are taken from a place that depends on the
     /// bucket, or all buckets that do not care would keep the same few.
     fn keep_cheapest(&mut self, instance: &Instance, state: &State) {
-        const BLOCK: usize = 8;
-        let sites_in_all = instance.sites;
-        self.kept = self.hosts.len().min(KEPT);
-        let kept = self.kept;
-        refill(&mut self.kept_site, instance.buckets * kept, 0);
-        refill(&mut self.kept_cost, instance.buckets * kept, f64::INFINITY);
-        for bucket in 0..instance.buckets {
+        let each = self.hosts.len().min(KEPT);
+        refill(&mut self.kept, instance.buckets, [(f32::INFINITY, 0); KEPT]);
+        for (bucket, kept) in self.kept.iter_mut().enumerate() {
             let row = state.row(instance, bucket);
-            let kept_sites = &mut self.kept_site[bucket * kept..(bucket + 1) * kept];
-            let costs = &mut self.kept_cost[bucket * kept..(bucket + 1) * kept];
-            let offset = bucket % sites_in_all;
-            let mut worst = f64::INFINITY;
-            for (first, part) in [(offset, &row[offset..]), (0, &row[..offset])] {
-                for (block, cells) in part.chunks(BLOCK).enumerate() {
-                    // Most blocks hold nothing cheap enough, which is quickly seen.
-                    if cells.iter().copied().fold(f64::INFINITY, smaller) >= worst {
-                        continue;
-                    }
-                    for (cell, site) in cells.iter().zip(first + block * BLOCK..) {
-                        let cost = cell + state.shut[site];
-                        if cost < worst {
-                            let mut place = kept - 1;
-                            while place > 0 && costs[place - 1] > cost {
-                                costs[place] = costs[place - 1];
-                                kept_sites[place] = kept_sites[place - 1];
-                                place -= 1;
-                            }
-                            costs[place] = cost;
-                            kept_sites[place] = site;
-                            worst = costs[kept - 1];
-                        }
-                    }
-                }
-            }
+            scan::keep_cheapest(row, &state.shut, bucket % instance.sites, &mut kept[..each]);
         }
         // Load of the pins: it is there before any bucket.
         refill(&mut self.filled, instance.sites, 0.0);
@@ -160,16 +141,17 @@ impl Prices {
         self.momentum.copy_from_slice(&self.filled);
         let carried = &mut self.momentum;
         let mut total = 0.0;
-        let kept = self.kept;
-        for (bucket, load) in instance.load.iter().enumerate() {
+        for (kept, load) in self.kept.iter().zip(&instance.load) {
             let mut best = (f64::INFINITY, 0);
-            let sites = &self.kept_site[bucket * kept..(bucket + 1) * kept];
-            let costs = &self.kept_cost[bucket * kept..(bucket + 1) * kept];
-            for (site, cost) in sites.iter().zip(costs) {
-                let room = (instance.cap[*site] - carried[*site]).max(0.0);
+            for (cost, site) in kept {
+                let (cost, site) = (f64::from(*cost), *site as usize);
+                if cost >= best.0 {
+                    break;
+                }
+                let room = (instance.cap[site] - carried[site]).max(0.0);
                 let price = cost + instance.lambda * (load - room).max(0.0);
                 if price < best.0 {
-                    best = (price, *site);
+                    best = (price, site);
                 }
             }
             total += best.0;
@@ -183,15 +165,18 @@ impl Prices {
     /// first, while there is room; the rest, largest first, go where cost, price and overload are
     /// least.
     pub(super) fn construct(&mut self, instance: &Instance, state: &mut State) {
-        let kept = self.kept;
+        let kept = self.kept.iter();
         refill(&mut self.target, instance.buckets, NONE);
         self.order.clear();
-        for (bucket, load) in instance.load.iter().enumerate() {
+        for (bucket, (kept, load)) in kept.zip(&instance.load).enumerate() {
             let mut best = (f64::INFINITY, NONE);
             let mut second = f64::INFINITY;
-            for place in bucket * kept..(bucket + 1) * kept {
-                let site = self.kept_site[place];
-                let price = self.kept_cost[place] + self.price[site] * load;
+            for (cost, site) in kept {
+                let (cost, site) = (f64::from(*cost), *site as usize);
+                if cost >= second {
+                    break;
+                }
+                let price = cost + self.price[site] * load;
                 if price < best.0 {
                     second = best.0;
                     best = (price, site);
@@ -201,37 +186,39 @@ impl Prices {
             }
             self.target[bucket] = best.1;
             let regret = if *load > 0.0 { (second - best.0) / load } else { f64::INFINITY };
-            self.order.push((regret, bucket));
+            self.order.push(scan::greatest_first(regret, bucket));
         }
-        self.order.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        self.order.sort_unstable();
         self.momentum.copy_from_slice(&self.filled);
         let carried = &mut self.momentum;
         let mut waiting = 0;
         for place in 0..self.order.len() {
-            let bucket = self.order[place].1;
+            let bucket = scan::index_of(self.order[place]);
             let (site, load) = (self.target[bucket], instance.load[bucket]);
             if carried[site] + load <= instance.cap[site] {
                 carried[site] += load;
             } else {
-                self.order[waiting] = (load, bucket);
+                self.order[waiting] = scan::greatest_first(load, bucket);
                 waiting += 1;
             }
         }
         let late = &mut self.order[..waiting];
-        late.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        for (load, bucket) in late {
-            let row = state.row(instance, *bucket);
+        late.sort_unstable();
+        for late in late {
+            let bucket = scan::index_of(*late);
+            let load = instance.load[bucket];
+            let row = state.row(instance, bucket);
             let mut best = (f64::INFINITY, NONE);
             for site in &self.hosts {
                 let room = (instance.cap[*site] - carried[*site]).max(0.0);
-                let over = instance.lambda * (*load - room).max(0.0);
-                let price = row[*site] + self.price[*site] * *load + over;
+                let over = instance.lambda * (load - room).max(0.0);
+                let price = f64::from(row[*site]) + self.price[*site] * load + over;
                 if price < best.0 {
                     best = (price, *site);
                 }
             }
-            self.target[*bucket] = best.1;
-            carried[best.1] += *load;
+            self.target[bucket] = best.1;
+            carried[best.1] += load;
         }
         for (bucket, site) in self.target.iter().enumerate() {
             state.shift(instance, bucket, *site);

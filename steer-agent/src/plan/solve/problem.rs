@@ -1,6 +1,7 @@
 //! What the solver is given and what it gives back.
 
 use super::distance::Distances;
+use super::state::refill;
 
 /// Sparse rows of rates by CPU, all rows in one piece.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,7 +49,7 @@ impl Rows {
     }
 
     /// One row as (CPU, rate).
-    pub fn row(&self, row: usize) -> impl Iterator<Item = (usize, f64)> {
+    pub fn row(&self, row: usize) -> impl Iterator<Item = (usize, f64)> + Clone {
         let range = self.start[row]..self.start[row + 1];
         self.cpu[range.clone()].iter().copied().zip(self.rate[range].iter().copied())
     }
@@ -56,10 +57,6 @@ impl Rows {
     /// All entries of all rows as (CPU, rate).
     pub fn entries(&self) -> impl Iterator<Item = (usize, f64)> {
         self.cpu.iter().copied().zip(self.rate.iter().copied())
-    }
-
-    pub(super) fn row_len(&self, row: usize) -> usize {
-        self.start[row + 1] - self.start[row]
     }
 }
 
@@ -140,8 +137,18 @@ impl Problem {
     /// What `table` and `affinity` cost, term by term, in the problem's own units.
     #[must_use]
     pub fn cost(&self, table: &[usize], affinity: &[usize]) -> Parts {
+        self.cost_with(table, affinity, &mut Vec::new())
+    }
+
+    /// [`Problem::cost`] in memory that is used again.
+    pub(super) fn cost_with(
+        &self,
+        table: &[usize],
+        affinity: &[usize],
+        carried: &mut Vec<f64>,
+    ) -> Parts {
         let mut parts = Parts::default();
-        let mut carried = vec![0.0; self.cpus];
+        refill(carried, self.cpus, 0.0);
         for (bucket, queue) in table.iter().enumerate() {
             let Some(cpu) = affinity.get(*queue).copied().filter(|cpu| *cpu < self.cpus) else {
                 continue;
@@ -235,17 +242,20 @@ pub struct Budget {
     pub kicks: u32,
     /// How often the plan is planned again from where it leads, to see that nothing more is gained.
     pub settle: u32,
+    /// Whether it is also planned without the CPUs that take no part, neither consuming nor polling,
+    /// and what is better is kept.
+    pub apart: bool,
 }
 
 impl Budget {
     /// For a period of the daemon: cold start and large changes.
     pub const QUICK: Self =
-        Self { price_steps: 25, rounds: 1, host_trials: 12, kicks: 0, settle: 0 };
+        Self { price_steps: 25, rounds: 1, host_trials: 12, kicks: 0, settle: 0, apart: false };
     /// For a period in which little changed: search from where things are.
     pub const INCREMENTAL: Self = Self { price_steps: 0, ..Self::QUICK };
     /// For a plan of moderate size that somebody waits for.
     pub const THOROUGH: Self =
-        Self { price_steps: 60, rounds: 2, host_trials: 24, kicks: 1200, settle: 3 };
+        Self { price_steps: 60, rounds: 2, host_trials: 24, kicks: 1200, settle: 3, apart: true };
     /// Steps after which a bound hardly improves.
     pub const BOUND_STEPS: u32 = 300;
 

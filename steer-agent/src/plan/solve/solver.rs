@@ -1,31 +1,26 @@
-//! The order of the stages, and the memory that they share.
+//! Planning as often as the budget says: again from where a plan leads, and without CPUs that take
+//! no part.
 
-use super::NONE;
+use std::mem;
+
 use super::bound::Bound;
-use super::hosts::{Hosts, Parts};
-use super::instance::{Instance, TOLERANCE};
-use super::kick::{Kicker, Random};
-use super::limit::Limiter;
-use super::price::Prices;
+use super::instance::Start;
+use super::once::{Once, Task};
 use super::problem::{Budget, Problem, Solution};
-use super::queues::Queues;
-use super::search::{LOOKS, Search};
-use super::state::{Placement, State, refill};
 
-/// Memory of the solver, to be used again: a problem no larger than one before it needs none.
+/// Memory of the solver, to be used again: a problem no larger than one before it needs no more.
 #[derive(Debug, Default)]
 pub struct Workspace {
-    instance: Instance,
-    state: State,
-    search: Search,
-    queues: Queues,
-    prices: Prices,
-    hosts: Hosts,
-    limiter: Limiter,
+    once: Once,
     bound: Bound,
-    start: Placement,
-    best: Placement,
-    queue_load: Vec<f64>,
+    /// CPUs that take no part, by CPU.
+    idle: Vec<bool>,
+    idle_then: Vec<bool>,
+    /// Plans that are compared with the best so far.
+    start: Solution,
+    again: Solution,
+    other: Solution,
+    apart: Solution,
 }
 
 impl Workspace {
@@ -40,28 +35,41 @@ impl Workspace {
         keep_going: &mut dyn FnMut() -> bool,
     ) -> Solution {
         let mut solution = Solution::default();
-        self.solve_once(problem, budget, seed, keep_going, &mut solution);
-        let unlimited =
-            problem.max_table_changes.is_none() && problem.max_affinity_changes.is_none();
-        if unlimited && budget.settle > 0 && solution.changes(problem) {
-            let mut next = problem.clone();
-            let mut again = Solution::default();
-            for _ in 0..budget.settle {
-                next.table.clone_from(&solution.table);
-                next.affinity.clone_from(&solution.affinity);
-                self.solve_once(&next, budget, seed, keep_going, &mut again);
-                if !again.changes(&next) {
-                    break;
-                }
-                // From where the plan leads there is something to gain; then there is from here.
-                again.cost = problem.cost(&again.table, &again.affinity);
-                if again.cost.total() >= solution.cost.total() {
-                    break;
-                }
-                solution.clone_from(&again);
-            }
-        }
+        self.solve_into(problem, budget, seed, keep_going, &mut solution);
         solution
+    }
+
+    /// [`Workspace::solve`] in the memory of `solution`: allocates nothing where workspace and
+    /// solution have served a problem as large.
+    pub fn solve_into(
+        &mut self,
+        problem: &Problem,
+        budget: &Budget,
+        seed: u64,
+        keep_going: &mut dyn FnMut() -> bool,
+        solution: &mut Solution,
+    ) {
+        let task = &mut Task { problem, budget, seed, keep_going };
+        let mut start = mem::take(&mut self.start);
+        start.table.clone_from(&problem.table);
+        start.affinity.clone_from(&problem.affinity);
+        self.settle(task, &start, &[], solution);
+        if budget.apart {
+            let mut idle = mem::take(&mut self.idle);
+            if find_idle(problem, &start.affinity, &mut idle) {
+                let mut apart = mem::take(&mut self.apart);
+                self.settle(task, &start, &idle, &mut apart);
+                self.set_apart(task, &idle, &mut apart);
+                if apart.cost.total() < solution.cost.total() {
+                    copy(solution, &apart);
+                    self.settle_on(task, &[], solution);
+                }
+                self.apart = apart;
+            }
+            self.idle = idle;
+            self.set_apart(task, &[], solution);
+        }
+        self.start = start;
     }
 
     /// What no legal plan for `problem` falls below (see [`Solution::bound`]), from `steps` steps;
@@ -71,137 +79,105 @@ impl Workspace {
         if steps == 0 {
             return None;
         }
-        self.instance.prepare(problem);
-        let scale = self.instance.cost_unit;
+        let instance = &mut self.once.instance;
+        instance.prepare(
+            problem,
+            Start { table: &problem.table, affinity: &problem.affinity },
+            &[],
+        );
+        let scale = instance.cost_unit;
         let total = solution.cost.total();
-        let scaled = (total - self.instance.constant) / scale;
-        let bound = self.bound.seek(&self.instance, scaled, steps);
+        let scaled = (total - instance.constant) / scale;
+        let bound = self.bound.seek(instance, scaled, steps);
         // Costs and loads are rounded by at most half a step of the grid, some of them twice.
-        let numbers = self.instance.buckets + self.instance.queues + self.instance.sites;
-        let steps_lost = numbers as f64 * 2e-10 * (1.0 + self.instance.lambda);
-        let safe = (bound - steps_lost) * scale + self.instance.constant;
+        let numbers = instance.buckets + instance.queues + instance.sites;
+        let steps_lost = numbers as f64 * 2e-10 * (1.0 + instance.lambda);
+        let safe = (bound - steps_lost) * scale + instance.constant;
         Some(safe.clamp(0.0, total.max(0.0)))
     }
 
-    fn solve_once(
+    /// Plans from `start`, then again from where that leads.
+    fn settle(
         &mut self,
-        problem: &Problem,
-        budget: &Budget,
-        seed: u64,
-        keep_going: &mut dyn FnMut() -> bool,
+        task: &mut Task<'_>,
+        start: &Solution,
+        left_out: &[bool],
         solution: &mut Solution,
     ) {
-        self.instance.prepare(problem);
-        // Enough for the search to notice, too little to matter.
-        let tie = (1e-6 / self.instance.buckets.max(1) as f64).max(2.0 * TOLERANCE);
-        self.state.reset(&self.instance, tie);
-        self.search.fit(&self.instance);
-        self.start.save(&self.state);
-        let at_start = self.state.objective(&self.instance);
-        if at_start > TOLERANCE {
-            self.improve(budget, seed, tie, keep_going);
-            if self.state.objective(&self.instance) >= at_start - TOLERANCE {
-                self.state.limited = false;
-                self.state.restore(&self.instance, &self.start);
-            }
+        let from = Start { table: &start.table, affinity: &start.affinity };
+        self.once.solve(task, from, left_out, solution);
+        if solution.table != start.table || solution.affinity != start.affinity {
+            self.settle_on(task, left_out, solution);
         }
-        self.read_out(problem, solution);
     }
 
-    fn improve(
-        &mut self,
-        budget: &Budget,
-        seed: u64,
-        tie: f64,
-        keep_going: &mut dyn FnMut() -> bool,
-    ) {
-        let instance = &self.instance;
-        if budget.price_steps == 0 {
-            self.prices.forget(instance);
-            self.search.passes(instance, &mut self.state, 8, LOOKS * instance.buckets);
-        } else {
-            self.construct(budget);
+    /// Plans again from where `solution` leads until nothing is gained, as often as the budget says.
+    /// Limits count from where the problem starts, so with limits there is no again.
+    fn settle_on(&mut self, task: &mut Task<'_>, left_out: &[bool], solution: &mut Solution) {
+        if is_limited(task.problem) {
+            return;
         }
-        let mut parts = Parts {
-            instance: &self.instance,
-            state: &mut self.state,
-            search: &mut self.search,
-            queues: &mut self.queues,
-            prices: &mut self.prices,
-        };
-        for _ in 0..budget.rounds {
-            if !parts.queues.refit(parts.instance, parts.state, parts.search) {
+        let mut again = mem::take(&mut self.again);
+        for _ in 0..task.budget.settle {
+            let from = Start { table: &solution.table, affinity: &solution.affinity };
+            self.once.solve(task, from, left_out, &mut again);
+            // What is gained from where the plan leads is gained from where the problem starts.
+            if again.cost.total() >= solution.cost.total() {
                 break;
             }
-            parts.search.passes(parts.instance, parts.state, 4, LOOKS / 2 * parts.instance.buckets);
+            copy(solution, &again);
         }
-        self.hosts.improve(&mut parts, budget.host_trials);
-        if parts.state.changed > parts.instance.table_limit {
-            self.limiter.enforce(&mut parts, tie, budget.price_steps.max(10));
-        }
-        parts.state.limited = parts.instance.table_limit < parts.instance.buckets;
-        if budget.kicks > 0 {
-            let mut kicker = Kicker {
-                instance: &self.instance,
-                state: &mut self.state,
-                search: &mut self.search,
-                queues: &mut self.queues,
-                best: &mut self.best,
-                random: Random(seed),
-            };
-            kicker.run(budget.kicks, keep_going);
-        }
-        self.queues.undo(&self.instance, &mut self.state, &mut self.search);
-        self.search.passes(&self.instance, &mut self.state, 2, 0);
+        self.again = again;
     }
 
-    /// Affinities, prices and a placement by them; what is better of it and of a search from the
-    /// start is kept.
-    fn construct(&mut self, budget: &Budget) {
-        let instance = &self.instance;
-        if instance.queues_matter(&self.state) {
-            let worth = self.state.relaxed();
-            self.queues.improve_whole(instance, &mut self.state, &mut self.search);
-            if self.state.queues_changed > 0 {
-                self.state.sharpen(instance);
-                if self.state.relaxed() > worth - 1e-3 * worth.abs() {
-                    self.state.restore(instance, &self.start);
-                    self.state.sharpen(instance);
-                }
-            }
+    /// Plans from where `solution` leads without the CPUs that take no part there, as long as that
+    /// is better.
+    fn set_apart(&mut self, task: &mut Task<'_>, left_out: &[bool], solution: &mut Solution) {
+        if is_limited(task.problem) {
+            return;
         }
-        self.prices.seek(instance, &self.state, budget.price_steps);
-        self.prices.construct(instance, &mut self.state);
-        self.search.passes(instance, &mut self.state, 8, LOOKS * instance.buckets);
+        let mut idle = mem::take(&mut self.idle_then);
+        let mut other = mem::take(&mut self.other);
+        for _ in 0..task.budget.settle {
+            if !find_idle(task.problem, &solution.affinity, &mut idle) || idle == left_out {
+                break;
+            }
+            self.settle(task, solution, &idle, &mut other);
+            if other.cost.total() >= solution.cost.total() {
+                break;
+            }
+            copy(solution, &other);
+            self.settle_on(task, left_out, solution);
+        }
+        self.idle_then = idle;
+        self.other = other;
     }
+}
 
-    fn read_out(&mut self, problem: &Problem, solution: &mut Solution) {
-        let (instance, state) = (&self.instance, &self.state);
-        solution.affinity.clear();
-        solution.affinity.extend(state.site.iter().map(|site| instance.cpu[*site]));
-        solution.table.clear();
-        refill(&mut self.queue_load, instance.queues, 0.0);
-        for (bucket, site) in state.at.iter().enumerate() {
-            if state.home[bucket] == *site {
-                self.queue_load[instance.start_queue[bucket]] += instance.load[bucket];
-            }
-        }
-        for (bucket, site) in state.at.iter().enumerate() {
-            if state.home[bucket] == *site {
-                solution.table.push(instance.start_queue[bucket]);
-                continue;
-            }
-            // Of several queues on the CPU the one with least to do, then the lowest.
-            let queue = (0..instance.queues)
-                .filter(|queue| state.site[*queue] == *site)
-                .min_by(|a, b| self.queue_load[*a].total_cmp(&self.queue_load[*b]))
-                .unwrap_or(NONE);
-            if let Some(load) = self.queue_load.get_mut(queue) {
-                *load += instance.load[bucket];
-            }
-            solution.table.push(queue);
-        }
-        solution.cost = problem.cost(&solution.table, &solution.affinity);
-        solution.bound = None;
+fn is_limited(problem: &Problem) -> bool {
+    problem.max_table_changes.is_some() || problem.max_affinity_changes.is_some()
+}
+
+fn copy(to: &mut Solution, from: &Solution) {
+    to.table.clone_from(&from.table);
+    to.affinity.clone_from(&from.affinity);
+    to.cost = from.cost;
+    to.bound = from.bound;
+}
+
+/// Marks the allowed CPUs that neither consume nor poll a queue. Whether there are any, and others.
+fn find_idle(problem: &Problem, affinity: &[usize], idle: &mut Vec<bool>) -> bool {
+    idle.clear();
+    idle.resize(problem.cpus, false);
+    for cpu in &problem.allowed {
+        idle[*cpu] = true;
     }
+    let consumers = problem.consumed.entries().chain(problem.pins.consumed.entries());
+    for cpu in consumers.map(|(cpu, _)| cpu).chain(affinity.iter().copied()) {
+        if let Some(idle) = idle.get_mut(cpu) {
+            *idle = false;
+        }
+    }
+    let count = problem.allowed.iter().filter(|cpu| idle[**cpu]).count();
+    count > 0 && count < problem.allowed.len()
 }

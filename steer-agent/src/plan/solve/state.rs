@@ -1,20 +1,23 @@
 //! Where every bucket and queue is while the search goes on, and what that costs.
 
 use super::NONE;
-use super::instance::{Instance, grid};
+use super::instance::{Instance, cell, grid, single};
+use super::scan::least_open;
 
 /// A placement with everything that a move must keep up to date. All sums are exact (see
 /// `instance`), so a move and its reverse leave no trace.
 #[derive(Debug, Default)]
 pub(super) struct State {
     /// Cost by bucket and site: [`Instance::cost`], less the rebate at the bucket's home.
-    pub(super) cost: Vec<f64>,
+    pub(super) cost: Vec<f32>,
     /// Site of each queue.
     pub(super) site: Vec<usize>,
     /// How many queues each site has. Sites with a queue are *hosts*.
     pub(super) queues_on: Vec<usize>,
     /// Added to the cost of every site: nothing for hosts, infinity for others.
-    pub(super) shut: Vec<f64>,
+    pub(super) shut: Vec<f32>,
+    /// `room`, rounded, and below any number for sites that are no hosts.
+    pub(super) space: Vec<f32>,
     /// Site of each bucket.
     pub(super) at: Vec<usize>,
     /// Site of the bucket's starting queue: there it need not change its table entry.
@@ -22,7 +25,7 @@ pub(super) struct State {
     /// Cost of each bucket where it is.
     pub(super) here: Vec<f64>,
     /// At most what each bucket costs on its cheapest host; see [`State::sharpen`].
-    pub(super) least: Vec<f64>,
+    pub(super) least: Vec<f32>,
     /// Load of each site.
     pub(super) carried: Vec<f64>,
     /// What each site takes before it is overloaded, never below zero.
@@ -42,6 +45,10 @@ pub(super) struct State {
     rebate: f64,
     /// Whether the limit on changed entries binds moves.
     pub(super) limited: bool,
+    /// Another number whenever what a bucket costs somewhere has changed, or where it may go.
+    pub(super) era: u32,
+    /// Queues that must move.
+    pub(super) barred: Vec<usize>,
     /// Whether `least` is in use yet.
     ready: bool,
 }
@@ -58,13 +65,14 @@ impl State {
         self.site.clear();
         self.site.resize(instance.queues, NONE);
         refill(&mut self.queues_on, sites, 0);
-        refill(&mut self.shut, sites, f64::INFINITY);
+        refill(&mut self.shut, sites, f32::INFINITY);
+        refill(&mut self.space, sites, f32::NEG_INFINITY);
         refill(&mut self.carried, sites, 0.0);
         refill(&mut self.at, buckets, NONE);
         refill(&mut self.home, buckets, NONE);
         refill(&mut self.place, buckets, 0);
         refill(&mut self.here, buckets, 0.0);
-        refill(&mut self.least, buckets, f64::INFINITY);
+        refill(&mut self.least, buckets, f32::INFINITY);
         self.room.clone_from(&instance.cap);
         self.list.resize_with(sites.max(self.list.len()), Vec::new);
         for list in &mut self.list {
@@ -92,72 +100,14 @@ impl State {
     /// Makes `least` exact. Moves of queues keep it valid, but leave it too low.
     pub(super) fn sharpen(&mut self, instance: &Instance) {
         let rows = self.cost.chunks_exact(instance.sites);
-        if self.queues_on.contains(&0) {
-            for (row, least) in rows.zip(&mut self.least) {
-                let open = row.iter().zip(&self.shut).map(|(cost, shut)| cost + shut);
-                *least = open.fold(f64::INFINITY, smaller);
-            }
-        } else {
-            for (row, least) in rows.zip(&mut self.least) {
-                *least = row.iter().copied().fold(f64::INFINITY, smaller);
-            }
+        for (row, least) in rows.zip(&mut self.least) {
+            *least = least_open(row, &self.shut);
         }
     }
 
     /// What the buckets would cost if each had its cheapest host, loads aside.
     pub(super) fn relaxed(&self) -> f64 {
-        self.least.iter().sum()
-    }
-
-    /// Queues on CPUs that they may not use, heaviest first, go where they and their buckets cost
-    /// least, to a site without a queue if there is one. Then buckets without a home, likewise.
-    fn legalise(&mut self, instance: &Instance) {
-        let load_of = |queue: usize| -> f64 {
-            instance.members(queue).iter().map(|bucket| instance.load[*bucket]).sum()
-        };
-        if self.site.contains(&NONE) {
-            let mut barred: Vec<usize> =
-                (0..instance.queues).filter(|queue| self.site[*queue] == NONE).collect();
-            barred.sort_by(|a, b| load_of(*b).total_cmp(&load_of(*a)).then(a.cmp(b)));
-            for queue in barred {
-                let load = load_of(queue) + instance.pin_load[queue];
-                let cost = |site: usize| -> f64 {
-                    let buckets = instance.members(queue).iter();
-                    let far: f64 =
-                        buckets.map(|bucket| instance.cost[bucket * instance.sites + site]).sum();
-                    far + instance.pin_cost[queue * instance.sites + site]
-                        + instance.lambda * (load - self.room[site]).max(0.0)
-                };
-                let best =
-                    (0..instance.sites).filter(|site| instance.open[*site]).min_by(|a, b| {
-                        let key = |site: usize| (self.queues_on[site] > 0, cost(site));
-                        let (a, b) = (key(*a), key(*b));
-                        a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
-                    });
-                if let Some(site) = best {
-                    self.seat(instance, queue, site);
-                    for bucket in instance.members(queue) {
-                        self.put(instance, *bucket, site);
-                    }
-                }
-            }
-        }
-        for bucket in 0..instance.buckets {
-            if self.at[bucket] == NONE {
-                let site = self.cheapest(instance, bucket);
-                self.put(instance, bucket, site);
-            }
-        }
-    }
-
-    /// The host that is cheapest for a bucket that is nowhere yet.
-    fn cheapest(&self, instance: &Instance, bucket: usize) -> usize {
-        let row = self.row(instance, bucket);
-        let load = instance.load[bucket];
-        let price = |site: usize| {
-            row[site] + self.shut[site] + instance.lambda * (load - self.room[site]).max(0.0)
-        };
-        (0..instance.sites).min_by(|a, b| price(*a).total_cmp(&price(*b))).unwrap_or(0)
+        self.least.iter().copied().map(f64::from).sum()
     }
 
     /// Objective in the instance's scale, without the rebates for ties and counts.
@@ -171,7 +121,7 @@ impl State {
         self.cost_sum + instance.lambda * self.over_sum
     }
 
-    pub(super) fn row(&self, instance: &Instance, bucket: usize) -> &[f64] {
+    pub(super) fn row(&self, instance: &Instance, bucket: usize) -> &[f32] {
         &self.cost[bucket * instance.sites..(bucket + 1) * instance.sites]
     }
 
@@ -204,13 +154,21 @@ impl State {
         let space = cap - self.carried[site];
         self.over_sum += (-space).max(0.0) - before;
         self.room[site] = space.max(0.0);
+        self.note_space(site);
     }
 
-    fn put(&mut self, instance: &Instance, bucket: usize, site: usize) {
+    /// Makes `space` say what `room` and `queues_on` do.
+    fn note_space(&mut self, site: usize) {
+        self.space[site] =
+            if self.shut[site] > 0.0 { f32::NEG_INFINITY } else { single(self.room[site]) };
+    }
+
+    /// Puts a bucket that is nowhere.
+    pub(super) fn put(&mut self, instance: &Instance, bucket: usize, site: usize) {
         self.at[bucket] = site;
         self.place[bucket] = self.list[site].len();
         self.list[site].push(bucket);
-        self.here[bucket] = self.cost[bucket * instance.sites + site];
+        self.here[bucket] = f64::from(self.cost[bucket * instance.sites + site]);
         self.cost_sum += self.here[bucket];
         self.add_load(instance, site, instance.load[bucket]);
         if self.home[bucket] == site {
@@ -240,7 +198,8 @@ impl State {
         }
     }
 
-    fn seat(&mut self, instance: &Instance, queue: usize, site: usize) {
+    /// Puts a queue that is nowhere.
+    pub(super) fn seat(&mut self, instance: &Instance, queue: usize, site: usize) {
         self.site[queue] = site;
         self.queues_on[site] += 1;
         if self.queues_on[site] == 1 {
@@ -249,18 +208,26 @@ impl State {
         self.queues_changed += usize::from(instance.start_site[queue] != site);
         self.add_load(instance, site, instance.pin_load[queue]);
         self.cost_sum += instance.pin_cost[queue * instance.sites + site];
-        self.make_home(instance, queue, site, -1.0);
+        self.make_home(instance, queue, site, true);
     }
 
     /// Makes `site` a host.
     fn open(&mut self, instance: &Instance, site: usize) {
         self.shut[site] = 0.0;
+        self.era = self.era.wrapping_add(1);
+        self.note_space(site);
         if self.ready {
             let column = self.cost.iter().skip(site).step_by(instance.sites);
             for (cost, least) in column.zip(&mut self.least) {
-                *least = least.min(*cost);
+                *least = smaller(*least, *cost);
             }
         }
+    }
+
+    fn close(&mut self, site: usize) {
+        self.shut[site] = f32::INFINITY;
+        self.era = self.era.wrapping_add(1);
+        self.note_space(site);
     }
 
     /// Two queues change sites, which both stay hosts all the while: opening one takes a look at
@@ -273,19 +240,27 @@ impl State {
         self.queues_on[here] -= 1;
     }
 
-    /// Gives (`sign` -1) or takes (+1) the rebate at `site` to the buckets that started in `queue`.
-    fn make_home(&mut self, instance: &Instance, queue: usize, site: usize, sign: f64) {
+    /// Gives the rebate at `site` to the buckets that started in `queue`, or takes it.
+    fn make_home(&mut self, instance: &Instance, queue: usize, site: usize, gives: bool) {
         let share = 1.0 - instance.share_moved(queue, site);
+        self.era = self.era.wrapping_add(1);
         for bucket in instance.members(queue) {
-            let change = sign * (grid(instance.weight[*bucket] * share) + self.rebate);
-            let cost = &mut self.cost[bucket * instance.sites + site];
-            *cost += change;
-            self.least[*bucket] = self.least[*bucket].min(*cost);
-            self.home[*bucket] = if sign < 0.0 { site } else { NONE };
+            let place = bucket * instance.sites + site;
+            // From the instance's own: subtracted and added again, it would not be the same.
+            let full = instance.cost[place];
+            let new = if gives {
+                cell(f64::from(full) - grid(instance.weight[*bucket] * share) - self.rebate)
+            } else {
+                full
+            };
+            let change = f64::from(new) - f64::from(self.cost[place]);
+            self.cost[place] = new;
+            self.least[*bucket] = smaller(self.least[*bucket], new);
+            self.home[*bucket] = if gives { site } else { NONE };
             if self.at[*bucket] == site {
                 self.here[*bucket] += change;
                 self.cost_sum += change;
-                self.changed = if sign < 0.0 { self.changed - 1 } else { self.changed + 1 };
+                self.changed = if gives { self.changed - 1 } else { self.changed + 1 };
             }
         }
     }
@@ -297,10 +272,10 @@ impl State {
         if from == to {
             return;
         }
-        self.make_home(instance, queue, from, 1.0);
+        self.make_home(instance, queue, from, false);
         self.queues_on[from] -= 1;
         if self.queues_on[from] == 0 {
-            self.shut[from] = f64::INFINITY;
+            self.close(from);
         }
         self.queues_changed -= usize::from(instance.start_site[queue] != from);
         self.add_load(instance, from, -instance.pin_load[queue]);
@@ -308,21 +283,33 @@ impl State {
         self.seat(instance, queue, to);
     }
 
-    /// Sets the price on changed entries (a rebate for unchanged ones).
-    pub(super) fn set_rebate(&mut self, instance: &Instance, rebate: f64) {
-        let rebate = grid(rebate);
-        let change = rebate - self.rebate;
-        self.rebate = rebate;
-        for (bucket, home) in self.home.iter().enumerate() {
-            if *home != NONE {
-                self.cost[bucket * instance.sites + home] -= change;
-                if self.at[bucket] == *home {
-                    self.here[bucket] -= change;
-                }
+    /// Puts the queues on `sites`, each with the buckets that it started with.
+    pub(super) fn place_whole(&mut self, instance: &Instance, sites: &[usize]) {
+        self.hold_hosts();
+        for (queue, site) in sites.iter().enumerate() {
+            self.move_queue(instance, queue, *site);
+        }
+        self.release_hosts(instance);
+        for bucket in 0..instance.buckets {
+            if self.home[bucket] != NONE {
+                self.shift(instance, bucket, self.home[bucket]);
+            } else if self.shut[self.at[bucket]] > 0.0 {
+                let site = self.cheapest(instance, bucket);
+                self.shift(instance, bucket, site);
             }
         }
+    }
+
+    /// Sets the price on changed entries (a rebate for unchanged ones).
+    pub(super) fn set_rebate(&mut self, instance: &Instance, rebate: f64) {
+        for queue in 0..instance.queues {
+            self.make_home(instance, queue, self.site[queue], false);
+        }
+        self.rebate = grid(rebate);
+        for queue in 0..instance.queues {
+            self.make_home(instance, queue, self.site[queue], true);
+        }
         self.sharpen(instance);
-        self.cost_sum -= change * (instance.buckets - self.changed) as f64;
     }
 
     /// Lets no site become a host or cease to be one until [`State::release_hosts`]: hosts are
@@ -336,7 +323,7 @@ impl State {
         for site in 0..instance.sites {
             self.queues_on[site] -= 1;
             if self.queues_on[site] == 0 {
-                self.shut[site] = f64::INFINITY;
+                self.close(site);
             } else if self.shut[site] > 0.0 {
                 self.open(instance, site);
             }
@@ -377,6 +364,6 @@ pub(super) fn refill<T: Clone>(list: &mut Vec<T>, length: usize, value: T) {
 }
 
 /// The smaller of two numbers that are known not to be NaN: unlike [`f64::min`], one instruction.
-pub(super) fn smaller(a: f64, b: f64) -> f64 {
+pub(super) fn smaller<T: PartialOrd>(a: T, b: T) -> T {
     if b < a { b } else { a }
 }
