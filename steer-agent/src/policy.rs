@@ -40,6 +40,8 @@ pub struct Policy {
     /// Write the table even where the driver takes the link down for it, or is not known well enough
     /// to exclude that.
     pub allow_link_reset: bool,
+    /// Most exact-match rules for elephant flows; 0 is none. Not yet run on hardware.
+    pub pins: usize,
 }
 
 /// Where interrupts are to be, relative to consumers.
@@ -76,6 +78,7 @@ impl Default for Policy {
             moves_divisor: 32,
             most_irq_moves: 4,
             allow_link_reset: false,
+            pins: 0,
         }
     }
 }

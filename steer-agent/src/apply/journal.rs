@@ -8,6 +8,7 @@
 //!
 //! It does not know how to undo: that is `restore`.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -200,9 +201,13 @@ impl Journal {
     ) -> Result<(), JournalError> {
         let mut record = self.record.clone();
         record.pid = std::process::id();
+        let mut noted: HashSet<&Target> = HashSet::new();
         for change in changes {
+            let again = !noted.insert(&change.target);
             let known = record.entries.iter_mut().find(|entry| entry.target == change.target);
             match known {
+                // Set twice by one plan, which may be killed in between.
+                Some(entry) if again => entry.ours.push(change.to.clone()),
                 // `from` was read back from the device just before: what steer left earlier and is
                 // no longer there need not be remembered.
                 Some(entry) => entry.ours = vec![change.from.clone(), change.to.clone()],
@@ -253,6 +258,10 @@ impl Journal {
     pub fn begin_anew(&mut self, found: &[(Target, Value)]) -> Result<(), JournalError> {
         let mut record = self.record.clone();
         record.entries.retain_mut(|entry| {
+            // Queues do not come with rules: those are steer's still, to be deleted in the end.
+            if entry.target.is_rule() {
+                return true;
+            }
             let now = found.iter().find(|(target, _)| *target == entry.target);
             if let Some((_, value)) = now {
                 entry.original = value.clone();
@@ -286,7 +295,7 @@ impl Journal {
     }
 
     /// Forgets `targets`, which are back at their original values. With none left the file goes.
-    pub fn forget(&mut self, targets: &[Target]) -> Result<(), JournalError> {
+    pub fn forget(&mut self, targets: &HashSet<Target>) -> Result<(), JournalError> {
         let mut record = self.record.clone();
         record.entries.retain(|entry| !targets.contains(&entry.target));
         self.save_or_remove(record)
@@ -430,7 +439,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let mut journal = journal(dir.path());
         journal.intend(&[change(&[0], &[1])], |_| None).expect("saved");
-        journal.forget(&[Target::Table]).expect("forgotten");
+        journal.forget(&[Target::Table].into()).expect("forgotten");
         assert!(Journal::load(dir.path(), "eth0").expect("readable").is_none());
         assert_eq!(fs::read_dir(dir.path()).expect("listed").count(), 0);
     }

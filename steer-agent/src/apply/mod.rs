@@ -9,19 +9,26 @@
 //! Whether it helped is not decided here: see [`verify`].
 
 mod ban;
+mod device;
 pub mod journal;
 mod release;
 mod restore;
 #[cfg(test)]
+mod rule_tests;
+#[cfg(test)]
 mod tests;
 pub mod verify;
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
+use crate::model::RuleContent;
+use crate::plan::pins::OwnRule;
 use crate::plan::{Change, Step, Target, Value};
-use crate::sys::{Port, SysError};
+use crate::sys::Port;
 
 pub use ban::{Ban, Lifted, lift};
+pub use device::Device;
 pub use journal::{Journal, JournalError};
 pub use release::{ReleaseError, Released, release};
 pub use restore::{Restoration, RestoreError, Trust, restore};
@@ -92,8 +99,16 @@ pub fn apply(
 ) -> Result<Receipt, JournalError> {
     let mut receipt = Receipt::default();
     let mut changes = Vec::new();
+    let mut device = Device::new(nic, port);
+    // What this plan has set by then, where it sets something twice: a rule that the driver numbers
+    // is replaced by deleting and adding it.
+    let mut ahead: HashMap<&Target, &Value> = HashMap::new();
     for Step { change, .. } in steps {
-        match read(nic, &change.target, port) {
+        let found = match ahead.insert(&change.target, &change.to) {
+            Some(value) => Ok(value.clone()),
+            None => device.read(&change.target),
+        };
+        match found {
             Ok(found) if found == change.from => changes.push(change.clone()),
             Ok(found) => receipt.contested.push(Contest {
                 target: change.target.clone(),
@@ -111,8 +126,9 @@ pub fn apply(
         return Ok(receipt);
     }
     journal.intend(&changes, |irq| port.irq_name(irq))?;
-    for change in changes {
-        match write(nic, &change, port) {
+    let mut changes = changes.into_iter();
+    for change in changes.by_ref() {
+        match device.write(&change) {
             Ok(()) => receipt.done.push(change),
             Err(failure) => {
                 receipt.failed = Some(failure);
@@ -124,16 +140,44 @@ pub fn apply(
             }
         }
     }
+    // What was written, what was not come to, and what was taken back; never what is in doubt.
+    let undone = receipt.taken_back.iter().map(Change::inverse);
+    let untouched = changes.rev().map(|change| change.inverse());
+    let doubtful: HashSet<&Target> = receipt
+        .not_taken_back
+        .iter()
+        .map(|failure| &failure.target)
+        .chain(receipt.contested.iter().map(|contest| &contest.target))
+        .collect();
+    let settled: Vec<Change> = receipt
+        .done
+        .iter()
+        .cloned()
+        .chain(untouched)
+        .chain(undone)
+        .filter(|change| !doubtful.contains(&change.target))
+        .collect();
+    forget_rules(journal, &settled);
     Ok(receipt)
 }
 
 /// Undoes `changes`, newest first, trying each, and notes in `receipt` what came of it.
 pub fn take_back(nic: &str, changes: &[Change], port: &dyn Port, receipt: &mut Receipt) {
+    let mut device = Device::new(nic, port);
+    let mut stuck: HashSet<&Target> = HashSet::new();
     for change in changes.iter().rev() {
         let undo = change.inverse();
-        let outcome = match read(nic, &undo.target, port) {
+        if stuck.contains(&undo.target) {
+            receipt.not_taken_back.push(Failure {
+                target: undo.target,
+                why: "a later change of it could not be taken back".to_owned(),
+                gone: false,
+            });
+            continue;
+        }
+        let outcome = match device.read(&undo.target) {
             Ok(found) if found == undo.to => Ok(()),
-            Ok(found) if found == undo.from => write(nic, &undo, port),
+            Ok(found) if found == undo.from => device.write(&undo),
             Ok(found) => {
                 receipt.contested.push(Contest {
                     target: undo.target.clone(),
@@ -146,56 +190,56 @@ pub fn take_back(nic: &str, changes: &[Change], port: &dyn Port, receipt: &mut R
         };
         match outcome {
             Ok(()) => receipt.taken_back.push(change.clone()),
-            Err(failure) => receipt.not_taken_back.push(failure),
+            Err(failure) => {
+                stuck.insert(&change.target);
+                receipt.not_taken_back.push(failure);
+            }
         }
     }
 }
 
 /// Reads what `target` is set to.
 pub fn read(nic: &str, target: &Target, port: &dyn Port) -> Result<Value, Failure> {
-    let fail = |error: &SysError| Failure {
-        target: target.clone(),
-        why: error.to_string(),
-        gone: error.is_gone(),
-    };
-    let absent =
-        || Failure { target: target.clone(), why: format!("{nic} no longer has it"), gone: false };
-    match target {
-        Target::Table => match port.rss_table(nic) {
-            Ok(table) => table.map(Value::Table).ok_or_else(absent),
-            Err(error) => Err(fail(&error)),
-        },
-        Target::IrqAffinity { irq, .. } => {
-            port.irq_affinity(*irq).map(Value::Cpus).map_err(|error| fail(&error))
-        }
-        Target::Xps { queue } => match port.xps(nic, *queue) {
-            Ok(cpus) => cpus.map(Value::Cpus).ok_or_else(absent),
-            Err(error) => Err(fail(&error)),
-        },
-    }
+    Device::new(nic, port).read(target)
 }
 
-/// Writes one change and reads it back.
-fn write(nic: &str, change: &Change, port: &dyn Port) -> Result<(), Failure> {
-    let fail = |why: String, gone| Failure { target: change.target.clone(), why, gone };
-    let written = match (&change.target, &change.to) {
-        (Target::Table, Value::Table(table)) => port.set_rss_table(nic, table),
-        (Target::IrqAffinity { irq, .. }, Value::Cpus(cpus)) => port.set_irq_affinity(*irq, cpus),
-        (Target::Xps { queue }, Value::Cpus(cpus)) => port.set_xps(nic, *queue, cpus),
-        (target, value) => {
-            return Err(fail(format!("{value} is no value for {target}"), false));
-        }
+/// The exact-match rules of `journal` that were not there before steer, with what steer may have left
+/// in their places.
+#[must_use]
+pub fn own_rules(journal: &Journal) -> Vec<OwnRule> {
+    let own = |entry: &journal::Entry| {
+        let Target::Rule { location } = entry.target else { return None };
+        let exact = |value: &Value| match value {
+            Value::Rule(content) => content.exact(),
+            _ => None,
+        };
+        let is_new = entry.original == Value::Rule(RuleContent::Empty);
+        is_new.then(|| (location, entry.ours.iter().filter_map(exact).collect()))
     };
-    written.map_err(|error| fail(error.to_string(), error.is_gone()))?;
-    let found = read(nic, &change.target, port)?;
-    if found != change.to {
-        return Err(fail(
-            format!("wrote {}, the kernel agreed, and {found} is read back", change.to),
-            false,
-        ));
+    journal.record().entries.iter().filter_map(own).collect()
+}
+
+/// Forgets rules that are as they were before steer. They come and go with their flows, and each flow
+/// that ever had one must not stay in the journal. That a journal names more than it must is harmless
+/// (`restore` finds it as it should be), so that failing to shorten it is none here.
+pub fn forget_rules(journal: &mut Journal, settled: &[Change]) {
+    // A target may come up more than once; the last time counts.
+    let now: HashMap<&Target, &Value> = settled
+        .iter()
+        .filter(|change| change.target.is_rule())
+        .map(|change| (&change.target, &change.to))
+        .collect();
+    let is_back = |target: &Target, value: &Value| {
+        journal.entry(target).is_some_and(|entry| entry.original == *value)
+    };
+    let back: HashSet<Target> = now
+        .into_iter()
+        .filter(|(target, value)| is_back(target, value))
+        .map(|(target, _)| target.clone())
+        .collect();
+    if !back.is_empty()
+        && let Err(error) = journal.forget(&back)
+    {
+        log::debug!("rules that are gone stay in the journal: {error}");
     }
-    // Where an interrupt is delivered is not asked here: x86 moves it when it next fires
-    // (kernel/irq/migration.c), and until then `effective_affinity_list` names the old CPU. Whether
-    // the queue followed is for `verify` to see.
-    Ok(())
 }

@@ -5,11 +5,13 @@
 //! the kernel's own default goes back as "default", so that the mark "set by a user" goes with it
 //! (`IFF_RXFH_CONFIGURED`; while it is set `ethtool -L` refuses to drop queues that the table names).
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 
 use super::ban::{self, Lifted};
-use super::{Contest, Failure, Journal, JournalError, read, write};
+use super::device::Device;
+use super::{Contest, Failure, Journal, JournalError};
 use crate::model::QueueId;
 use crate::plan::{Change, Target, Value};
 use crate::sys::{Port, SysError};
@@ -75,12 +77,13 @@ impl Restoration {
 }
 
 fn counted(targets: &[Target]) -> String {
-    let (mut tables, mut irqs, mut xps) = (0, 0, 0);
+    let (mut tables, mut irqs, mut xps, mut rules) = (0, 0, 0, 0);
     for target in targets {
         match target {
             Target::Table => tables += 1,
             Target::IrqAffinity { .. } => irqs += 1,
             Target::Xps { .. } => xps += 1,
+            Target::Rule { .. } => rules += 1,
         }
     }
     let mut parts = Vec::new();
@@ -92,6 +95,9 @@ fn counted(targets: &[Target]) -> String {
     }
     if xps > 0 {
         parts.push(format!("{xps} XPS maps"));
+    }
+    if rules > 0 {
+        parts.push(format!("{rules} exact-match rules"));
     }
     if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") }
 }
@@ -140,7 +146,8 @@ pub fn restore(
         outcome.stale = Some((why, aside));
         return Ok(outcome);
     }
-    // The table first: it has the traffic, and it must not point at queues on their way home.
+    let mut device = Device::new(nic, port);
+    // Table and rules first: they have the traffic, and must not point at queues on their way home.
     let mut entries = journal.record().entries.clone();
     entries.sort_by(|a, b| a.target.cmp(&b.target));
     for entry in &entries {
@@ -160,7 +167,7 @@ pub fn restore(
             });
             continue;
         }
-        match read(nic, target, port) {
+        match device.read(target) {
             Err(failure) => outcome.failed.push(failure),
             Ok(found) if found == entry.original => outcome.already.push(target.clone()),
             Ok(found) if trust == Trust::OwnOnly && !entry.ours.contains(&found) => {
@@ -170,14 +177,15 @@ pub fn restore(
             Ok(found) => {
                 let undo =
                     Change { target: target.clone(), from: found, to: entry.original.clone() };
-                match put_back(nic, &undo, port) {
+                match put_back(nic, &undo, port, &mut device) {
                     Ok(()) => outcome.restored.push(target.clone()),
                     Err(failure) => outcome.failed.push(failure),
                 }
             }
         }
     }
-    let settled: Vec<Target> = outcome.restored.iter().chain(&outcome.already).cloned().collect();
+    let settled: HashSet<Target> =
+        outcome.restored.iter().chain(&outcome.already).cloned().collect();
     journal.forget(&settled)?;
     // Last, so that nobody moves an interrupt before it is home.
     outcome.ban = ban::lift(&mut journal, port)?;
@@ -214,16 +222,21 @@ fn describe(device: &crate::sys::DeviceId) -> String {
     )
 }
 
-fn put_back(nic: &str, undo: &Change, port: &dyn Port) -> Result<(), Failure> {
+fn put_back(
+    nic: &str,
+    undo: &Change,
+    port: &dyn Port,
+    device: &mut Device<'_>,
+) -> Result<(), Failure> {
     if let (Target::Table, Value::Table(original)) = (&undo.target, &undo.to)
         && let Ok(Some(rings)) = port.rx_rings(nic)
         && is_default(original, rings)
         && port.reset_rss_table(nic).is_ok()
-        && read(nic, &undo.target, port).is_ok_and(|found| found == undo.to)
+        && device.read(&undo.target).is_ok_and(|found| found == undo.to)
     {
         return Ok(());
     }
-    write(nic, undo, port)
+    device.write(undo)
 }
 
 /// Whether `table` is what the kernel writes for "default"

@@ -133,7 +133,7 @@ fn a_crash_between_any_two_writes_can_be_restored() {
         let mut journal = bench.journal();
         journal.intend(&changes, |irq| bench.machine.irq_name(irq)).expect("journalled");
         for change in &changes[..n] {
-            write("eth0", change, &bench.machine).expect("written");
+            Device::new("eth0", &bench.machine).write(change).expect("written");
         }
         drop(journal); // kill -9
         let outcome = bench.restore(Trust::OwnOnly);

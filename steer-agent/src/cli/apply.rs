@@ -6,7 +6,7 @@ use super::select::for_writing;
 use super::{Exit, Settings, rights};
 use crate::model::{Nic, World};
 use crate::observe::Watch;
-use crate::plan::{self, Experience, Shared};
+use crate::plan::Shared;
 use crate::report::{NicState, text};
 use crate::run::irqbalance::Irqbalance;
 use crate::run::steered::{Hand, Steered};
@@ -49,7 +49,7 @@ pub(super) fn apply(args: &ApplyArgs, settings: &Settings) -> anyhow::Result<Exi
     for one in &mut steered {
         let Some(nic) = world.nics.iter().find(|nic| nic.nic.name == one.name()) else { continue };
         let host = shared.around(nic);
-        let plan = plan::plan(nic, &host, &policy, &Experience::default());
+        let plan = one.plan(nic, &host, &policy);
         shared.follow(nic, &plan);
         print(&text::plan(&plan))?;
         if !plan.is_empty() {

@@ -170,6 +170,10 @@ pub struct PlanningArgs {
     /// Where interrupts are to be, relative to consumers [default: same-core]
     #[arg(long, value_name = "POLICY")]
     pub policy: Option<PolicyArg>,
+    /// At most so many exact-match (ntuple) rules for heavy flows that have been seen for 5 s; off by
+    /// default, and not yet run on hardware
+    #[arg(long, value_name = "N")]
+    pub pins: Option<usize>,
 }
 
 impl PlanningArgs {
@@ -177,7 +181,8 @@ impl PlanningArgs {
     #[must_use]
     pub fn over(&self, configured: &Policy) -> Policy {
         let placement = self.policy.map_or(configured.placement, PolicyArg::resolve);
-        Policy { placement, ..configured.clone() }
+        let pins = self.pins.unwrap_or(configured.pins);
+        Policy { placement, pins, ..configured.clone() }
     }
 }
 

@@ -13,6 +13,7 @@ mod matrix;
 mod neighbours;
 mod nic;
 mod overrule;
+mod rules;
 mod sample;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
@@ -31,6 +32,9 @@ pub use matrix::Matrix;
 pub use neighbours::{Neighbours, Process};
 pub use nic::{Channels, Coalesced, DropCounters, HashFields, IrqSource, Nic, Queue, Rss, RssKey};
 pub use overrule::{Overrule, overrules};
+pub use rules::{
+    FEWEST_RULES, Location, Rule, RuleContent, RuleTable, can_be_ruled, canonical, why_no_rules,
+};
 pub use sample::{Flow, FlowAddr, NicCounters, NicSample, Sample, TcpSegments};
 pub use topology::{CpuInfo, Distance, Topology};
 pub use world::{Alignment, FlowWorld, Mismatch, NicWorld, QueueWorld, World, expected_residency};

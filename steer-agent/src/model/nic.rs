@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CpuId, CpuSet, KeyVariant, QueueId};
+use super::{CpuId, CpuSet, KeyVariant, QueueId, RuleTable};
 
 /// A NIC and its settings at one moment. Optional means "this kernel or driver does not say".
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -57,6 +57,9 @@ pub struct Nic {
     /// It is a virtual function itself (`device/physfn`).
     #[serde(default)]
     pub is_virtual_function: bool,
+    /// Exact-match rules; `None` where the driver has none or they are switched off.
+    #[serde(default)]
+    pub rules: Option<RuleTable>,
     /// Threaded NAPI (`/sys/class/net/IF/threaded`).
     pub threaded_napi: Option<bool>,
     /// Id of an XDP program on the interface.

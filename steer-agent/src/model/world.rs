@@ -1,11 +1,12 @@
 //! Two samples, compared: rates, loads, who consumes what where, and how far to trust it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CpuId, Distance, Mapping, Matrix, Nic, NicSample, QueueId, Sample, TcpSegments, Topology,
+    CpuId, Distance, FlowAddr, Mapping, Matrix, Nic, NicSample, QueueId, Sample, TcpSegments,
+    Topology, canonical,
 };
 
 mod flows;
@@ -219,9 +220,16 @@ impl Window<'_> {
         let demand_samples = lasting.as_ref().map_or(0, Matrix::total);
         let demand_per_s = lasting.map(|lasting| self.rates_by_cpu(&lasting));
 
+        let ruled: HashSet<FlowAddr> = nic
+            .rules
+            .iter()
+            .flat_map(|table| table.rules.values().flatten().map(|rule| rule.flow))
+            .collect();
         let settled = active
             .iter()
             .filter(|active| active.flow.last_ns > self.settled_ns)
+            // What an exact-match rule decides says nothing of the table.
+            .filter(|active| !ruled.contains(&canonical(active.flow.addr)))
             .map(|active| (active.flow, active.consumed));
         NicWorld {
             mapping: Mapping::check(table, settled),

@@ -74,6 +74,11 @@ pub fn read_noting(
     features.retain(|feature, _| FEATURES.contains(&feature.as_str()));
     let (private_flags, rule_count) =
         flags_and_rules(machine, name, id.driver.as_deref(), &mut notes)?;
+    // Switched off, there is nothing to list, and some drivers answer nonsense.
+    let rules = match features.get("rx-ntuple-filter") {
+        Some(true) => notes.optional(machine.rules(name))?,
+        _ => None,
+    };
     let xdp_program = match machine.ethnl() {
         Some(ethnl) => notes.optional(ethnl.xdp_program(name, id.ifindex))?,
         None => None,
@@ -98,6 +103,7 @@ pub fn read_noting(
         rule_count,
         virtual_functions: attribute(root, name, "device/sriov_numvfs")?,
         is_virtual_function: root.nic(name).join("device/physfn").exists(),
+        rules,
         threaded_napi: queues::threaded(root, name)?,
         xdp_program,
         coalesce,

@@ -33,6 +33,9 @@ pub(super) fn caps(
             own[*cpu] += load;
         }
     }
+    for (cpu, load) in problem.affinity.iter().zip(&problem.pins.load) {
+        own[*cpu] += load;
+    }
     (0..indices.len())
         .map(|index| {
             let Some(cpu) = indices.cpu(index) else { return 0.0 };

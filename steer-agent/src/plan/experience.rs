@@ -15,6 +15,7 @@
 
 use std::collections::BTreeMap;
 
+use super::pins::{OwnRule, PinSet};
 use super::setting::weight;
 use super::{Host, Pace, Plan, Step, Target, Value};
 use crate::model::{CpuId, NicWorld, QueueId};
@@ -61,6 +62,7 @@ pub struct Experience {
     promised_total: f64,
     last: Option<Outcome>,
     pace: Pace,
+    pins: PinSet,
 }
 
 /// Where a bucket or a queue has been, to see that it goes to and fro.
@@ -113,6 +115,7 @@ impl Default for Experience {
             promised_total: 0.0,
             last: None,
             pace: Pace::First,
+            pins: PinSet::default(),
         }
     }
 }
@@ -123,7 +126,8 @@ impl Experience {
         let (Some(demand), Some(load)) = (&world.demand_per_s, &world.load_per_s) else { return };
         if demand.len() != self.demand.len() || load.len() != self.load.len() {
             // Another table: buckets mean something else now.
-            *self = Self { trust: self.trust, pace: self.pace, ..Self::default() };
+            let pins = std::mem::take(&mut self.pins);
+            *self = Self { trust: self.trust, pace: self.pace, pins, ..Self::default() };
         }
         self.period += 1;
         self.score(demand, host, policy);
@@ -174,6 +178,27 @@ impl Experience {
             })
             .collect();
         self.rest_moved(&back);
+    }
+
+    /// Takes in what the journal says of steer's exact-match rules: see [`PinSet::observe`]. To be
+    /// called with each window, before it is planned by.
+    pub fn observe_rules(&mut self, own: &[OwnRule], world: &NicWorld) {
+        self.pins.observe(own, world);
+    }
+
+    /// The exact-match rules that are steer's.
+    #[must_use]
+    pub fn pins(&self) -> &PinSet {
+        &self.pins
+    }
+
+    /// Notes whether the driver took the latest exact-match rules.
+    pub fn wrote_rules(&mut self, taken: bool) {
+        if taken {
+            self.pins.written();
+        } else {
+            self.pins.refused();
+        }
     }
 
     /// Consumption by bucket as it usually is; `None` before the first window.
@@ -243,12 +268,15 @@ impl Experience {
     /// traffic as a whole became more or less, so does what can be expected.
     fn score(&mut self, demand: &[Vec<(CpuId, f64)>], host: &Host<'_>, policy: &Policy) {
         let promised = std::mem::take(&mut self.promised);
+        // What has a rule does not move with its bucket, and nothing was promised of it.
+        let by_table = (!self.pins.is_empty()).then(|| self.pins.split(demand, &[], &[]).demand);
+        let by_table = by_table.as_deref().unwrap_or(demand);
         let change = total(demand) / self.promised_total;
         let mut outcome = Outcome { predicted_per_s: 0.0, realised_per_s: 0.0 };
         for forecast in &promised {
             let Some(from) = forecast.from else { continue };
             outcome.predicted_per_s += forecast.saved_per_s * change;
-            for (cpu, rate) in demand.get(forecast.bucket).into_iter().flatten() {
+            for (cpu, rate) in by_table.get(forecast.bucket).into_iter().flatten() {
                 let cost = |at| weight(policy.placement, host.topology.distance(at, *cpu));
                 outcome.realised_per_s += rate * (cost(from) - cost(forecast.to));
             }

@@ -16,7 +16,10 @@
 //! 3. [`experience`] is what earlier periods taught: traffic is smoothed, moves cost more where promises
 //!    did not come true or a bucket has just moved, and where consumers roam only load counts.
 //! 4. XPS follows: the TX queue with a queue's number is given the queue's CPU.
-//! 5. [`explain`] says what was left undone, and why.
+//! 5. [`pins`], if the policy asks for it: the heaviest flows that the table leaves far from their
+//!    consumers get exact-match rules.
+//! 6. [`levers`] says what table, rules and accept steering could each reach.
+//! 7. [`explain`] says what was left undone, and why.
 //!
 //! # Guarantees
 //! Each has a test of the same name in `tests.rs`.
@@ -40,6 +43,8 @@ mod capacity;
 pub mod experience;
 mod explain;
 mod host;
+mod levers;
+pub mod pins;
 pub mod problem;
 mod setting;
 pub mod solve;
@@ -57,6 +62,8 @@ use solve::{Budget, Solution, Workspace};
 
 pub use experience::{Experience, Forecast, Outcome};
 pub use host::{Host, Shared};
+pub use levers::{Levers, PinLever};
+pub use pins::PinSet;
 pub use step::{Change, Step, Target, Value};
 
 /// What is to be done to one NIC.
@@ -77,6 +84,9 @@ pub struct Plan {
     pub load_moved: f64,
     /// Why these steps, and why not others; at least one sentence where there is no step.
     pub reasons: Vec<String>,
+    /// What each lever could reach on this traffic; `None` where there is nothing to plan by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub levers: Option<Levers>,
     /// What each bucket that comes to another CPU is expected to save there.
     #[serde(skip)]
     pub forecast: Vec<Forecast>,
@@ -143,14 +153,18 @@ pub fn plan(world: &NicWorld, host: &Host<'_>, policy: &Policy, experience: &Exp
         return plan;
     }
 
+    let all = experience.demand().unwrap_or(demand);
+    let all_load = experience.load().unwrap_or(load);
+    let traffic = experience.pins().split(all, all_load, &world.queues);
     let setting = Setting {
         world,
         host,
         policy,
         experience,
         table: &rss.table,
-        demand: experience.demand().unwrap_or(demand),
-        load: experience.load().unwrap_or(load),
+        demand: &traffic.demand,
+        load: &traffic.load,
+        traffic: &traffic,
     };
     let indices = setting.indices();
     // What is possible is not what is worth the moves: that has no limits, and moves are free.
@@ -184,6 +198,14 @@ pub fn plan(world: &NicWorld, host: &Host<'_>, policy: &Policy, experience: &Exp
     plan.reasons = explain::reasons(&setting, &indices, &problem, &chosen, pace);
     plan.steps = step::steps(&setting, &chosen);
     plan.load_moved = setting.load_moved(&chosen);
+    let cap = |cpu| problem.cap.get(indices.of(Some(cpu))).copied().unwrap_or(0.0);
+    let mut rules = pins::choose(&setting, &chosen, &cap);
+    plan.steps.append(&mut rules.steps);
+    plan.reasons.append(&mut rules.reasons);
+    let total: f64 = all.iter().flatten().map(|(_, rate)| rate).sum();
+    plan.share_planned =
+        plan.share_planned.map(|share| (share + rules.gain_per_s / total).min(1.0));
+    plan.levers = levers::levers(&setting, all, all_load, &mut workspace);
     plan.forecast = setting.forecast(&chosen);
     plan.carried = setting.carried(&chosen);
     if plan.steps.is_empty() && plan.reasons.is_empty() {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::capacity;
+use super::pins::Traffic;
 use super::solve::{self, Distances, NONE, Pins, Rows};
 use super::{Experience, Forecast, Host, Pace};
 use crate::model::{CpuId, Distance, NicWorld, Queue, QueueId, QueueWorld};
@@ -17,6 +18,8 @@ pub(super) struct Setting<'a> {
     pub(super) table: &'a [QueueId],
     pub(super) demand: &'a [Vec<(CpuId, f64)>],
     pub(super) load: &'a [f64],
+    /// `demand` and `load` again, and what exact-match rules tie to queues.
+    pub(super) traffic: &'a Traffic,
 }
 
 /// A table and a CPU for each queue (by position in `world.queues`).
@@ -56,7 +59,7 @@ impl Setting<'_> {
     /// Cost of a consumption over `distance`. While consumers roam nothing is near or far: where they
     /// are now they are not in a moment, and only load counts. By caches instead of cores would still
     /// move for ever under a scheduler that has more threads than CPUs.
-    fn weight(&self, distance: Distance) -> f64 {
+    pub(super) fn weight(&self, distance: Distance) -> f64 {
         if self.experience.is_braking() {
             return 0.0;
         }
@@ -89,7 +92,8 @@ impl Setting<'_> {
         let online = self.host.topology.cpus.iter().map(|cpu| cpu.id);
         let queues = self.world.queues.iter().filter_map(QueueWorld::napi_cpu);
         let consumers = self.demand.iter().flatten().map(|(cpu, _)| *cpu);
-        let all: BTreeSet<CpuId> = online.chain(queues).chain(consumers).collect();
+        let pinned = self.traffic.tied.entries().map(|(_, cpu, _)| cpu);
+        let all: BTreeSet<CpuId> = online.chain(queues).chain(consumers).chain(pinned).collect();
         Indices(all.into_iter().collect())
     }
 
@@ -114,8 +118,10 @@ impl Setting<'_> {
             consumed.push(row.map(|(cpu, rate)| (indices.of(Some(*cpu)), *rate)));
         }
         let load: Vec<f64> = (0..self.table.len()).map(|bucket| self.load_of(bucket)).collect();
-        let packets: f64 = load.iter().sum();
-        let rate: f64 = consumed.entries().map(|(_, rate)| rate).sum();
+        let pins = self.pins(indices);
+        let packets: f64 = load.iter().chain(&pins.load).sum();
+        let rate: f64 =
+            consumed.entries().chain(pins.consumed.entries()).map(|(_, rate)| rate).sum();
         // Loads are packets, demand is consumption: one read may take many packets.
         let per_packet = if packets > 0.0 { rate / packets } else { 0.0 };
         let lambda_move = move_price * per_packet;
@@ -146,13 +152,26 @@ impl Setting<'_> {
             kappa: self.policy.irq_move_share,
             move_factor: self.experience.move_factors(),
             cpu_cost: self.nic_cost(indices, per_packet),
-            pins: Pins::default(),
+            pins,
             max_table_changes,
             max_affinity_changes,
         };
         problem.cap = capacity::caps(self, &problem, indices, packets);
         problem.lambda_load = overload_price(&problem);
         Some(problem)
+    }
+
+    /// What rules tie to queues; nothing at all where there are none.
+    fn pins(&self, indices: &Indices) -> Pins {
+        let tied = &self.traffic.tied;
+        if tied.load.iter().all(|load| *load <= 0.0) {
+            return Pins::default();
+        }
+        let mut consumed = Rows::default();
+        for row in &tied.demand {
+            consumed.push(row.iter().map(|(cpu, rate)| (indices.of(Some(*cpu)), *rate)));
+        }
+        Pins { consumed, load: tied.load.clone() }
     }
 
     fn load_of(&self, bucket: usize) -> f64 {
@@ -240,6 +259,17 @@ impl Setting<'_> {
 
     /// Packets per second on each CPU with this arrangement.
     pub(super) fn carried(&self, to: &Arrangement) -> Vec<(CpuId, f64)> {
+        let mut carried: BTreeMap<CpuId, f64> = self.carried_by_table(to).into_iter().collect();
+        for (cpu, load) in to.cpus.iter().zip(&self.traffic.tied.load) {
+            if let Some(cpu) = cpu {
+                *carried.entry(*cpu).or_default() += load;
+            }
+        }
+        carried.into_iter().collect()
+    }
+
+    /// The same without flows that have rules.
+    pub(super) fn carried_by_table(&self, to: &Arrangement) -> Vec<(CpuId, f64)> {
         let mut carried = BTreeMap::new();
         for (bucket, queue) in to.table.iter().enumerate() {
             if let Some(cpu) = self.cpu_of(*queue, &to.cpus) {
@@ -249,15 +279,28 @@ impl Setting<'_> {
         carried.into_iter().collect()
     }
 
-    /// Share of consumption that would be aligned with this arrangement.
-    pub(super) fn share(&self, to: &Arrangement) -> Option<f64> {
-        let total: f64 = self.demand.iter().flatten().map(|(_, rate)| rate).sum();
+    /// Consumption per second, and how much of it would be aligned with this arrangement.
+    pub(super) fn aligned(&self, to: &Arrangement) -> (f64, f64) {
+        let by_table = self.demand.iter().flatten().map(|(_, rate)| rate);
+        let tied = || self.traffic.tied.entries();
+        let total = by_table.sum::<f64>() + tied().map(|(_, _, rate)| rate).sum::<f64>();
         let mut aligned = 0.0;
         for (queue, row) in to.table.iter().zip(self.demand) {
             let cpu = self.cpu_of(*queue, &to.cpus);
             let here = row.iter().filter(|(consumer, _)| Some(*consumer) == cpu);
             aligned += here.map(|(_, rate)| rate).sum::<f64>();
         }
+        for (queue, consumer, rate) in tied() {
+            if to.cpus.get(queue).copied().flatten() == Some(consumer) {
+                aligned += rate;
+            }
+        }
+        (total, aligned)
+    }
+
+    /// Share of consumption that would be aligned with this arrangement.
+    pub(super) fn share(&self, to: &Arrangement) -> Option<f64> {
+        let (total, aligned) = self.aligned(to);
         (total > 0.0).then(|| (aligned / total).min(1.0))
     }
 }
@@ -282,10 +325,13 @@ fn overload_price(problem: &solve::Problem) -> f64 {
     const MARGIN: f64 = 40.0;
     let dearest = problem.cpu_cost.iter().copied().fold(0.0, f64::max);
     let mut most = 0.0f64;
-    for (bucket, load) in problem.load.iter().enumerate() {
-        let rate: f64 = problem.consumed.row(bucket).map(|(_, rate)| rate).sum();
-        if *load > 0.0 {
-            most = most.max(rate / load);
+    let pins = &problem.pins;
+    for (rows, loads) in [(&problem.consumed, &problem.load), (&pins.consumed, &pins.load)] {
+        for (row, load) in loads.iter().enumerate() {
+            let rate: f64 = rows.row(row).map(|(_, rate)| rate).sum();
+            if *load > 0.0 {
+                most = most.max(rate / load);
+            }
         }
     }
     MARGIN * (most * problem.distance.largest() + problem.lambda_move + dearest)

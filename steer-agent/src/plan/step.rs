@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::setting::{Arrangement, Setting};
-use crate::model::{CpuId, CpuSet, NicWorld, QueueId};
+use crate::model::{CpuId, CpuSet, Location, NicWorld, QueueId, RuleContent};
 
 /// An object that steer may write.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -13,6 +13,11 @@ use crate::model::{CpuId, CpuSet, NicWorld, QueueId};
 pub enum Target {
     /// The NIC's indirection table.
     Table,
+    /// An exact-match rule of the NIC.
+    Rule {
+        /// Which.
+        location: Location,
+    },
     /// `/proc/irq/N/smp_affinity_list` of the interrupt of an RX queue.
     IrqAffinity {
         /// The interrupt.
@@ -27,12 +32,21 @@ pub enum Target {
     },
 }
 
+impl Target {
+    /// Whether it is an exact-match rule.
+    #[must_use]
+    pub fn is_rule(&self) -> bool {
+        matches!(self, Self::Rule { .. })
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Table => f.write_str("indirection table"),
             Self::IrqAffinity { irq, queue } => write!(f, "affinity of IRQ {irq} (queue {queue})"),
             Self::Xps { queue } => write!(f, "XPS of TX queue {queue}"),
+            Self::Rule { location } => location.fmt(f),
         }
     }
 }
@@ -45,6 +59,8 @@ pub enum Value {
     Table(Vec<QueueId>),
     /// CPUs.
     Cpus(CpuSet),
+    /// What is at a place for an exact-match rule.
+    Rule(RuleContent),
 }
 
 impl fmt::Display for Value {
@@ -52,6 +68,7 @@ impl fmt::Display for Value {
         match self {
             Self::Cpus(cpus) if cpus.is_empty() => f.write_str("none"),
             Self::Cpus(cpus) => write!(f, "CPU {cpus}"),
+            Self::Rule(content) => content.fmt(f),
             Self::Table(table) => {
                 let entries: Vec<String> = table.iter().map(ToString::to_string).collect();
                 f.write_str(&entries.join(" "))

@@ -100,7 +100,7 @@ fn steadied(world: &NicWorld) -> Experience {
 fn table_of(plan: &Plan) -> Option<&Vec<QueueId>> {
     plan.steps.iter().find_map(|step| match &step.change.to {
         Value::Table(table) => Some(table),
-        Value::Cpus(_) => None,
+        Value::Cpus(_) | Value::Rule(_) => None,
     })
 }
 

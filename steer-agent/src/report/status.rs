@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{
     CpuId, Distance, Flow, FlowAddr, MappingVerdict, Mismatch, NicWorld, QueueId, World, bucket_of,
 };
-use crate::plan::{Change, Experience, Plan, Target};
+use crate::plan::{Change, Experience, Levers, Plan, Target};
 
 /// The whole document.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -100,6 +100,9 @@ pub struct NicStatus {
     pub flows: Option<Vec<FlowReport>>,
     /// In-kernel failures in the window, by name.
     pub health: BTreeMap<String, u64>,
+    /// What table, exact-match rules and accept steering could each align; null where not to be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub levers: Option<Levers>,
     /// How far the daemon's plans come true; null where no daemon plans.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planner: Option<PlannerReport>,
@@ -359,6 +362,7 @@ impl NicStatus {
             active_flows: nic.active_flows,
             flows: None,
             health: world.health.iter().cloned().collect(),
+            levers: plan.levers.clone(),
             planner: None,
             history: Vec::new(),
         }

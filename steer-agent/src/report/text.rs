@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::number::{count, or_dash, percent};
 use super::{NicState, NicStatus, PlannerReport, Source, Status};
 use crate::model::Distance;
-use crate::plan::{Plan, Target};
+use crate::plan::{Levers, Plan, Target};
 
 /// Mismatched flows that are listed before "and so many more".
 const FLOWS_SHOWN: usize = 12;
@@ -82,6 +82,7 @@ fn nic_status(nic: &NicStatus, status: &Status) -> String {
             count(alignment.unattributed_per_s)
         );
     }
+    text += &levers(nic.levers.as_ref());
     if let Some(planner) = &nic.planner {
         text += &planner_line(planner);
     }
@@ -199,9 +200,13 @@ pub fn plan(plan: &Plan) -> String {
         percent(plan.share_planned),
         percent(plan.achievable)
     );
+    text += &levers(plan.levers.as_ref());
     if !plan.steps.is_empty() {
         let mut table = sheet(&["step", "from", "to", "gain/s", "why"]);
-        for step in &plan.steps {
+        let rules = plan.steps.iter().filter(|step| step.change.target.is_rule());
+        let hidden = rules.skip(FLOWS_SHOWN).count();
+        // Rules come last.
+        for step in plan.steps.iter().take(plan.steps.len() - hidden) {
             let change = &step.change;
             let (from, to) = match change.target {
                 Target::Table => {
@@ -213,9 +218,26 @@ pub fn plan(plan: &Plan) -> String {
             table.add_row([change.target.to_string(), from, to, gain, step.reason.clone()]);
         }
         let _ = writeln!(text, "{}", table.trim_fmt());
+        if hidden > 0 {
+            let _ = writeln!(text, "  and {hidden} more rules");
+        }
     }
     for reason in &plan.reasons {
         let _ = writeln!(text, "  {reason}");
+    }
+    text
+}
+
+/// What each lever could reach, and the advice that follows.
+fn levers(levers: Option<&Levers>) -> String {
+    let Some(levers) = levers else { return String::new() };
+    let mut text = format!("  levers     {levers}");
+    if levers.flows_known < 0.95 && !levers.pins.is_empty() {
+        let _ = write!(text, " (flows known for {} of it)", percent(Some(levers.flows_known)));
+    }
+    text.push('\n');
+    if let Some(advice) = &levers.advice {
+        let _ = writeln!(text, "             {advice}");
     }
     text
 }

@@ -7,8 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::apply::{Contest, Journal, JournalError, read};
-use crate::model::QueueId;
+use crate::apply::{Contest, Device, Journal, JournalError};
+use crate::model::{QueueId, RuleContent};
 use crate::plan::{Change, Target, Value};
 use crate::sys::Port;
 
@@ -32,26 +32,36 @@ impl Holding {
     /// that any of its values may be in force, and so may the original.
     #[must_use]
     pub(super) fn left_by(journal: &Journal, nic: &str, port: &dyn Port) -> Self {
+        let mut device = Device::new(nic, port);
         let entries = journal.record().entries.iter();
         let values = entries.map(|entry| {
-            let found = read(nic, &entry.target, port).ok();
+            let found = device.read(&entry.target).ok();
             let known =
                 found.filter(|found| *found == entry.original || entry.ours.contains(found));
             let last = entry.ours.last().unwrap_or(&entry.original);
             (entry.target.clone(), known.unwrap_or_else(|| last.clone()))
         });
-        Self { values: values.collect() }
+        let mut holding = Self { values: values.collect() };
+        holding.let_go();
+        holding
     }
 
     /// Notes what was written.
     pub(super) fn wrote(&mut self, changes: &[Change]) {
         self.values.extend(changes.iter().map(|change| (change.target.clone(), change.to.clone())));
+        self.let_go();
     }
 
     /// Notes what was taken back.
     pub(super) fn took_back(&mut self, changes: &[Change]) {
         self.values
             .extend(changes.iter().map(|change| (change.target.clone(), change.from.clone())));
+        self.let_go();
+    }
+
+    /// A place in the rule table without a rule of steer's is anybody's.
+    fn let_go(&mut self) {
+        self.values.retain(|_, value| *value != Value::Rule(RuleContent::Empty));
     }
 
     /// Compares with what is there now. `after_event` says whether something has happened lately
@@ -65,8 +75,9 @@ impl Holding {
         port: &dyn Port,
     ) -> Difference {
         let mut difference = Difference::default();
+        let mut device = Device::new(nic, port);
         for (target, expected) in &self.values {
-            let Ok(found) = read(nic, target, port) else { continue };
+            let Ok(found) = device.read(target) else { continue };
             if found == *expected {
                 continue;
             }
@@ -75,6 +86,8 @@ impl Holding {
                 Value::Table(table) => original == Some(&found) || is_spread(table),
                 // Affinities and XPS are re-spread in ways that differ by driver.
                 Value::Cpus(_) => true,
+                // Drivers forget rules, they make none.
+                Value::Rule(content) => *content == RuleContent::Empty,
             };
             let contest = Contest { target: target.clone(), expected: expected.clone(), found };
             if after_event && by_driver {
@@ -96,6 +109,7 @@ impl Holding {
             journal.concede(&contest.target, &contest.found)?;
             self.values.insert(contest.target.clone(), contest.found.clone());
         }
+        self.let_go();
         Ok(())
     }
 
@@ -106,12 +120,21 @@ impl Holding {
         journal: &mut Journal,
         port: &dyn Port,
     ) -> Result<(), JournalError> {
-        let targets = std::mem::take(&mut self.values).into_keys();
-        let found: Vec<(Target, Value)> = targets
-            .filter_map(|target| read(nic, &target, port).ok().map(|value| (target, value)))
+        let mut device = Device::new(nic, port);
+        // Rules are steer's alone and stay so.
+        let values = std::mem::take(&mut self.values).into_iter();
+        let (rules, others): (BTreeMap<_, _>, Vec<_>) = {
+            let (rules, others): (Vec<_>, Vec<_>) =
+                values.partition(|(target, _)| target.is_rule());
+            (rules.into_iter().collect(), others)
+        };
+        let found: Vec<(Target, Value)> = others
+            .into_iter()
+            .filter_map(|(target, _)| device.read(&target).ok().map(|value| (target, value)))
             .collect();
+        self.values = rules;
         journal.begin_anew(&found)?;
-        self.values = found.into_iter().collect();
+        self.values.extend(found);
         Ok(())
     }
 }
@@ -131,6 +154,7 @@ fn is_spread(table: &[QueueId]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::apply::read;
     use crate::sys::fake::{FakeMachine, Write};
 
     fn journal(machine: &FakeMachine) -> Journal {

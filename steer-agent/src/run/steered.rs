@@ -10,7 +10,7 @@ use super::holding::Holding;
 use crate::apply::verify::{Promise, Verdict};
 use crate::apply::{self, Contest, Journal, Receipt};
 use crate::model::{Event, MappingVerdict, Neighbours, Nic, NicWorld, Topology, World, events};
-use crate::plan::{self, Experience, Host, Plan, Target};
+use crate::plan::{self, Change, Experience, Host, Plan, Step, Target};
 use crate::policy::Policy;
 use crate::report::neighbours::suspects;
 use crate::report::{NicState, NicStatus, PlannerReport, Tally, text};
@@ -122,12 +122,20 @@ impl Steered {
         status
     }
 
+    /// The plan for one window, by what was learned and with the exact-match rules that the journal
+    /// holds.
+    #[must_use]
+    pub fn plan(&mut self, nic: &NicWorld, host: &Host<'_>, policy: &Policy) -> Plan {
+        self.experience.observe_rules(&apply::own_rules(&self.journal), nic);
+        plan::plan(nic, host, policy, &self.experience)
+    }
+
     /// Acts on one window: judges what was done, then corrects. Returns the plan that was made.
     pub fn tick(&mut self, nic: &NicWorld, host: &Host<'_>, hand: &Hand<'_>) -> Plan {
         self.just_written = false;
         self.notice(nic, host, hand);
         self.experience.observe(nic, host, hand.policy);
-        let plan = plan::plan(nic, host, hand.policy, &self.experience);
+        let plan = self.plan(nic, host, hand.policy);
         if std::mem::take(&mut self.settling) {
             return plan;
         }
@@ -246,7 +254,10 @@ impl Steered {
             self.set(NicState::Observing, &refusal.to_string(), hand);
             return;
         }
-        let receipt = match apply::apply(&self.name, &plan.steps, hand.port, &mut self.journal) {
+        // What the driver thinks of rules must not cost the table.
+        let (rules, settings): (Vec<Step>, Vec<Step>) =
+            plan.steps.iter().cloned().partition(|step| step.change.target.is_rule());
+        let receipt = match apply::apply(&self.name, &settings, hand.port, &mut self.journal) {
             Ok(receipt) => receipt,
             Err(error) => {
                 self.rest = REST;
@@ -266,22 +277,58 @@ impl Steered {
             self.report_failure(&receipt, hand);
             return;
         }
+        let mut done = receipt.done;
+        done.append(&mut self.write_rules(&rules, hand));
+        if done.is_empty() {
+            return;
+        }
+        self.just_written = true;
+        self.settling = true;
         self.experience.applied(plan);
-        self.tally.count(&receipt.done, plan);
+        self.tally.count(&done, plan);
         self.expected = plan.share_planned.map(|share| (share, None));
         let share = |share: Option<f64>| share.map_or(0.0, |share| share * 100.0);
         self.remember(
             &format!(
                 "wrote {} settings, {} buckets moved: aligned {:.1} %, planned {:.1} %",
-                receipt.done.len(),
+                done.len(),
                 plan.buckets_moved(),
                 share(plan.share_now),
                 share(plan.share_planned)
             ),
             hand,
         );
-        let promise = Promise::new(receipt.done, nic, host, plan.share_planned);
+        let promise = Promise::new(done, nic, host, plan.share_planned);
         self.waiting = Some(Waiting { promise, windows: 0 });
+    }
+
+    /// Writes exact-match rules, all or none, and returns what was written. A driver that refuses one
+    /// is left in peace for a while; a place that somebody else has just taken is for the next plan.
+    fn write_rules(&mut self, rules: &[Step], hand: &Hand<'_>) -> Vec<Change> {
+        if rules.is_empty() {
+            return Vec::new();
+        }
+        let receipt = match apply::apply(&self.name, rules, hand.port, &mut self.journal) {
+            Ok(receipt) => receipt,
+            Err(error) => {
+                self.experience.wrote_rules(false);
+                self.remember(&format!("no exact-match rules: {error}"), hand);
+                return Vec::new();
+            }
+        };
+        self.holding.wrote(&receipt.done);
+        self.holding.took_back(&receipt.taken_back);
+        if let Some(failure) = &receipt.failed {
+            self.experience.wrote_rules(false);
+            let mut text = format!("an exact-match rule failed, all were taken back: {failure}");
+            for failure in &receipt.not_taken_back {
+                text += &format!("; could not take back {failure}");
+            }
+            self.remember(&text, hand);
+        } else if !receipt.done.is_empty() {
+            self.experience.wrote_rules(true);
+        }
+        receipt.done
     }
 
     /// Judges the change that waits, if any; harm is taken back.
@@ -305,6 +352,8 @@ impl Steered {
             Verdict::TakeBack(why) => {
                 let mut receipt = Receipt::default();
                 apply::take_back(&self.name, &waiting.promise.changes, hand.port, &mut receipt);
+                let undone: Vec<Change> = receipt.taken_back.iter().map(Change::inverse).collect();
+                apply::forget_rules(&mut self.journal, &undone);
                 self.holding.took_back(&receipt.taken_back);
                 self.experience.taken_back();
                 self.just_written = true;
@@ -356,5 +405,8 @@ impl Steered {
     }
 }
 
+#[cfg(test)]
+#[path = "steered/rule_tests.rs"]
+mod rule_tests;
 #[cfg(test)]
 mod tests;

@@ -129,6 +129,10 @@ impl SysError {
         self.object.contains("/irq/")
     }
 
+    fn on_rule(&self) -> bool {
+        matches!(self.call, "ETHTOOL_SRXCLSRLINS" | "ETHTOOL_SRXCLSRLDEL")
+    }
+
     fn on_file(&self) -> bool {
         self.object.starts_with('/')
     }
@@ -159,6 +163,13 @@ impl SysError {
             errno if means_unsupported(errno) => "the driver does not offer this",
             Errno::BUSY => {
                 "it is held by a reset, by RDMA or by flow rules: try again, or release it first"
+            }
+            Errno::NOSPC | Errno::NOMEM if self.on_rule() => {
+                "the rule table is full: fewer rules, or delete others (`ethtool -u` lists them)"
+            }
+            Errno::EXIST if self.on_rule() => "a rule for this flow exists already",
+            Errno::INVAL if self.on_rule() => {
+                "the driver takes no rule of this kind, or not beside those that exist"
             }
             Errno::NOSPC if irq => "that CPU is out of interrupt vectors: choose another CPU",
             Errno::INVAL if irq => "the set needs at least one CPU that is online",
@@ -240,6 +251,14 @@ mod tests {
             ("eth0", Errno::BUSY, "try again"),
         ] {
             let text = text("ETHTOOL_SRSSH", object, errno);
+            assert!(text.contains(words), "{text}");
+        }
+        for (errno, words) in [
+            (Errno::NOSPC, "the rule table is full"),
+            (Errno::EXIST, "exists already"),
+            (Errno::INVAL, "takes no rule of this kind"),
+        ] {
+            let text = text("ETHTOOL_SRXCLSRLINS", "eth0", errno);
             assert!(text.contains(words), "{text}");
         }
         assert!(!text("read", "/proc/stat", Errno::IO).contains(';'));

@@ -1,11 +1,13 @@
 //! The ethtool ioctl: the base path that every kernel and every driver has.
 //!
-//! Reads need no privilege; [`Ethtool::set_table`] and [`Ethtool::reset_table`] need
-//! `CAP_NET_ADMIN`. What a driver does not offer is `Ok(None)`, never an error. Answers are parsed
+//! Reads need no privilege; [`Ethtool::set_table`], [`Ethtool::reset_table`],
+//! [`Ethtool::set_rule`] and [`Ethtool::delete_rule`] need `CAP_NET_ADMIN`. What a driver does not offer is `Ok(None)`, never an error. Answers are parsed
 //! by `wire.rs`, which survives any bytes. Only the settings that steer uses are here: link modes,
 //! statistics and firmware are not.
 
 mod flags;
+mod rule_wire;
+mod rules;
 mod wire;
 
 use std::collections::BTreeMap;

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use self::rules::{FakeIrqbalance, Fault, State};
 use super::{DeviceId, Port, SysError};
-use crate::model::{CpuSet, Process, QueueId};
+use crate::model::{CpuSet, Process, QueueId, Rule, RuleContent, RuleTable};
 
 /// One write, by whoever.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,10 @@ pub enum Write {
     Affinity(u32, CpuSet),
     /// The CPUs of a TX queue.
     Xps(String, QueueId, CpuSet),
+    /// An exact-match rule of a NIC, at this number or where the driver likes.
+    Rule(String, Option<u32>, Rule),
+    /// No rule at this number of a NIC.
+    NoRule(String, u32),
 }
 
 /// One NIC of the fake machine.
@@ -42,6 +46,8 @@ pub struct FakeNic {
     pub configured: bool,
     /// XPS by TX queue; `None` for a NIC with one queue.
     pub xps: Option<Vec<CpuSet>>,
+    /// Exact-match rules; `None` for a NIC without, or with `ntuple` switched off.
+    pub rules: Option<RuleTable>,
     /// Table writes return success and change nothing (virtio-net: `virtnet_set_rxfh` ignores the
     /// result of `virtnet_commit_rss_command`; 6.12 and 7.3).
     pub ignores_table: bool,
@@ -86,8 +92,18 @@ impl FakeNic {
             table: Some(igb_table(rings)),
             configured: false,
             xps: Some((0..rings).map(CpuSet::single).collect()),
+            // igb's rules match Ethernet headers only (`igb_add_ethtool_nfc_entry`): no flow.
+            rules: None,
             ignores_table: false,
         }
+    }
+
+    /// The same with room for `size` exact-match rules, as an mlx5 has it: whoever writes chooses the
+    /// number, or, as a bnxt has it, the driver does.
+    #[must_use]
+    pub fn with_rules(mut self, size: u32, driver_numbers: bool) -> Self {
+        self.rules = Some(RuleTable { size, driver_numbers, ..RuleTable::default() });
+        self
     }
 
     /// A NIC with one queue and no table, like an e1000e.
@@ -231,6 +247,16 @@ impl FakeMachine {
         Ok(())
     }
 
+    /// The NIC forgets its rules, as after `ethtool -K IF ntuple off` and on again on an i40e
+    /// (`i40e_set_ntuple` clears the list), or a reset whose driver does not replay them.
+    pub fn lose_rules(&self, nic: &str) {
+        self.alter_nic(nic, |nic| {
+            if let Some(table) = &mut nic.rules {
+                table.rules.clear();
+            }
+        });
+    }
+
     /// Every write that was answered with success, in order.
     #[must_use]
     pub fn log(&self) -> Vec<Write> {
@@ -320,6 +346,28 @@ impl Port for FakeMachine {
     fn set_irqbalance_bans(&self, pid: u32, irqs: &BTreeSet<u32>) -> Result<(), SysError> {
         self.state().irqbalance(pid)?.banned.clone_from(irqs);
         Ok(())
+    }
+
+    fn rules(&self, nic: &str) -> Result<Option<RuleTable>, SysError> {
+        Ok(self.state().nic(nic)?.rules.clone())
+    }
+
+    fn rule(&self, nic: &str, location: u32) -> Result<RuleContent, SysError> {
+        let state = self.state();
+        let table = state.nic(nic)?.rules.as_ref();
+        Ok(table.map_or(RuleContent::Empty, |table| table.at(location)))
+    }
+
+    fn set_rule(&self, nic: &str, location: Option<u32>, rule: &Rule) -> Result<u32, SysError> {
+        let mut state = self.state();
+        state.write(Write::Rule(nic.to_owned(), location, *rule))?;
+        let table = state.nic(nic)?.rules.as_ref();
+        let chosen = || table.and_then(|table| Some(table.of(&rule.flow)?.0));
+        Ok(location.or_else(chosen).unwrap_or_default())
+    }
+
+    fn delete_rule(&self, nic: &str, location: u32) -> Result<(), SysError> {
+        self.state().write(Write::NoRule(nic.to_owned(), location))
     }
 
     fn boot_id(&self) -> Result<String, SysError> {

@@ -12,7 +12,7 @@ use super::ethnl::{Ethnl, NapiQueue};
 use super::ethtool::{Ethtool, RssConfig};
 use super::root::{self, Root};
 use super::{DeviceId, Port, SysError, irq, irqbalance, queues};
-use crate::model::{CpuSet, Driver, Process, QueueId};
+use crate::model::{CpuSet, Driver, Process, QueueId, Rule, RuleContent, RuleTable};
 
 /// A machine whose kernel is asked.
 #[derive(Debug)]
@@ -113,7 +113,7 @@ impl Machine {
         by_ioctl: impl FnOnce(&Ethtool) -> Result<(), SysError>,
     ) -> Result<(), SysError> {
         let Some(sockets) = &self.sockets else {
-            return Err(SysError::new("write table", nic, rustix::io::Errno::OPNOTSUPP));
+            return Err(unsupported("write table", nic));
         };
         // No operation, no family, no netlink at all (seccomp): the ioctl. But a refusal by netlink
         // is final: asking again by ioctl would write what was refused.
@@ -123,6 +123,10 @@ impl Machine {
         }
         by_ioctl(&sockets.ethtool)
     }
+}
+
+fn unsupported(call: &'static str, nic: &str) -> SysError {
+    SysError::new(call, nic, rustix::io::Errno::OPNOTSUPP)
 }
 
 impl Port for Machine {
@@ -194,6 +198,25 @@ impl Port for Machine {
 
     fn set_irqbalance_bans(&self, pid: u32, irqs: &BTreeSet<u32>) -> Result<(), SysError> {
         irqbalance::ban(pid, irqs)
+    }
+
+    fn rules(&self, nic: &str) -> Result<Option<RuleTable>, SysError> {
+        self.ethtool().map_or(Ok(None), |ethtool| ethtool.rules(nic))
+    }
+
+    fn rule(&self, nic: &str, location: u32) -> Result<RuleContent, SysError> {
+        let empty = Ok(RuleContent::Empty);
+        self.ethtool().map_or(empty, |ethtool| ethtool.rule(nic, location))
+    }
+
+    fn set_rule(&self, nic: &str, location: Option<u32>, rule: &Rule) -> Result<u32, SysError> {
+        let ethtool = self.ethtool().ok_or_else(|| unsupported("write rule", nic))?;
+        ethtool.set_rule(nic, location, rule)
+    }
+
+    fn delete_rule(&self, nic: &str, location: u32) -> Result<(), SysError> {
+        let ethtool = self.ethtool().ok_or_else(|| unsupported("delete rule", nic))?;
+        ethtool.delete_rule(nic, location)
     }
 
     fn boot_id(&self) -> Result<String, SysError> {

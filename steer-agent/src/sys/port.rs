@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::SysError;
-use crate::model::{CpuSet, Process, QueueId};
+use crate::model::{CpuSet, Process, QueueId, Rule, RuleContent, RuleTable};
 
 /// What tells one NIC from another that takes its name or its index later.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -81,6 +81,20 @@ pub trait Port {
 
     /// Asks it to leave alone `irqs` and no others. Whether it does is to be read back.
     fn set_irqbalance_bans(&self, pid: u32, irqs: &BTreeSet<u32>) -> Result<(), SysError>;
+    /// All exact-match rules; `None` where the driver has none. A call for each rule: not for every
+    /// question.
+    fn rules(&self, nic: &str) -> Result<Option<RuleTable>, SysError>;
+
+    /// What is at a number of the rule table.
+    fn rule(&self, nic: &str, location: u32) -> Result<RuleContent, SysError>;
+
+    /// Puts `rule` at `location`, in one write over the rule that may be there, or with none where
+    /// the driver likes. Returns the number that it has. Packets in flight may still come by the old
+    /// queue.
+    fn set_rule(&self, nic: &str, location: Option<u32>, rule: &Rule) -> Result<u32, SysError>;
+
+    /// Deletes the rule at `location`.
+    fn delete_rule(&self, nic: &str, location: u32) -> Result<(), SysError>;
 
     /// Identity of this boot (`/proc/sys/kernel/random/boot_id`, random(4)).
     fn boot_id(&self) -> Result<String, SysError>;

@@ -30,6 +30,14 @@ pub(super) mod command {
     pub(in crate::sys) const GRXRINGS: u32 = 0x2d;
     /// Read how many exact-match rules there are (`struct ethtool_rxnfc`).
     pub(in crate::sys) const GRXCLSRLCNT: u32 = 0x2e;
+    /// Read one exact-match rule (`struct ethtool_rxnfc`).
+    pub(in crate::sys) const GRXCLSRULE: u32 = 0x2f;
+    /// Read the numbers of all exact-match rules (`struct ethtool_rxnfc` and an array).
+    pub(in crate::sys) const GRXCLSRLALL: u32 = 0x30;
+    /// Delete an exact-match rule (`struct ethtool_rxnfc`).
+    pub(in crate::sys) const SRXCLSRLDEL: u32 = 0x31;
+    /// Add an exact-match rule (`struct ethtool_rxnfc`).
+    pub(in crate::sys) const SRXCLSRLINS: u32 = 0x32;
     /// Read the indirection table alone (`struct ethtool_rxfh_indir`).
     pub(in crate::sys) const GRXFHINDIR: u32 = 0x38;
     /// Read the state of offloads (`struct ethtool_gfeatures`).
@@ -150,7 +158,16 @@ fn extent(request: &[u8]) -> Option<usize> {
     match word(0)? {
         command::GCOALESCE => Some(23 * 4),
         command::GCHANNELS | command::GRINGPARAM => Some(9 * 4),
-        command::GRXFH | command::GRXRINGS | command::GRXCLSRLCNT => Some(RXNFC_BYTES),
+        command::GRXFH
+        | command::GRXRINGS
+        | command::GRXCLSRLCNT
+        | command::GRXCLSRULE
+        | command::SRXCLSRLDEL
+        | command::SRXCLSRLINS => Some(RXNFC_BYTES),
+        // The array starts before the structure's padding ends. The kernel allocates as many numbers
+        // as the request says and copies as many as the driver then says, which must not be more
+        // (`ethtool_get_rxnfc`; drivers answer -EMSGSIZE).
+        command::GRXCLSRLALL => Some(size(46)?.checked_mul(4)?.checked_add(188)?.max(RXNFC_BYTES)),
         command::GPFLAGS => Some(2 * 4),
         // The count in the request is not looked at: the kernel writes all names of the set.
         command::GSTRINGS if word(1)? == command::SS_FEATURES => {
@@ -194,6 +211,8 @@ mod tests {
             words(&[command::GPFLAGS]),
             words(&[command::GRXCLSRLCNT, 0]),
             words(&[command::GFEATURES, 2]),
+            words(&[command::SRXCLSRLINS, 0, 0, 0]),
+            words(&[&[command::GRXCLSRLALL][..], &[0; 45], &[2, 0]].concat()),
             words(&[0x22 /* ETHTOOL_SPAUSEPARAM's neighbourhood: not ours */, 0, 0, 0]),
             Vec::new(),
         ] {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rustix::io::Errno;
 
 use super::{FakeIrq, FakeNic, Write};
-use crate::model::{CpuSet, Process};
+use crate::model::{CpuSet, Process, Rule, RuleTable};
 use crate::sys::SysError;
 
 /// What shall go wrong.
@@ -164,8 +164,53 @@ impl State {
                 // Offline CPUs drop out (net/core/dev.c `__netif_set_xps_queue`).
                 *map = cpus.intersection(&online);
             }
+            Write::Rule(nic, location, rule) => {
+                let device = self.nic_mut(nic)?;
+                let rings = device.rings;
+                let Some(table) = &mut device.rules else {
+                    return refuse(Errno::OPNOTSUPP);
+                };
+                match place(table, rings, *location, rule) {
+                    Ok(at) => drop(table.rules.insert(at, Some(*rule))),
+                    Err(errno) => return refuse(errno),
+                }
+            }
+            Write::NoRule(nic, location) => {
+                let Some(table) = &mut self.nic_mut(nic)?.rules else {
+                    return refuse(Errno::OPNOTSUPP);
+                };
+                // `mlx5e_ethtool_flow_remove`, `bnxt_srxclsrldel`, `i40e_del_fdir_entry`.
+                if table.rules.remove(location).is_none() {
+                    return refuse(Errno::NOENT);
+                }
+            }
         }
         Ok(())
+    }
+}
+
+/// Where a new rule goes.
+fn place(table: &RuleTable, rings: u32, location: Option<u32>, rule: &Rule) -> Result<u32, Errno> {
+    // A ring that does not exist: `bnxt_srxclsrlins`, `i40e_add_fdir_ethtool`, `validate_flow` of mlx5.
+    if rule.queue >= rings {
+        return Err(Errno::INVAL);
+    }
+    // The same flow elsewhere in the table: `bnxt_add_ntuple_cls_rule`; ice and i40e say EINVAL.
+    if table.of(&rule.flow).is_some_and(|(at, _)| Some(at) != location) {
+        return Err(Errno::EXIST);
+    }
+    match (table.driver_numbers, location) {
+        // A number where the driver chooses, or none where it does not: `bnxt_srxclsrlins`;
+        // `RX_CLS_LOC_ANY` is a number beyond every table (`validate_flow` of mlx5).
+        (true, Some(_)) | (false, None) => Err(Errno::INVAL),
+        // Full: `ice_add_fdir_ethtool`; bnxt says ENOMEM.
+        (true, None) => {
+            (0..table.size).find(|at| !table.rules.contains_key(at)).ok_or(Errno::NOSPC)
+        }
+        // Beyond the table: `ice_add_fdir_ethtool`. A rule that is there is replaced: ice, i40e
+        // (`i40e_update_ethtool_fdir_entry`), ixgbe, mlx5 (`get_ethtool_rule`).
+        (false, Some(at)) if at < table.size => Ok(at),
+        (false, Some(_)) => Err(Errno::NOSPC),
     }
 }
 
@@ -185,5 +230,10 @@ fn refusal(write: &Write, errno: Errno) -> SysError {
             let path = format!("/sys/class/net/{nic}/queues/tx-{queue}/xps_cpus");
             SysError::new("write", path, errno).with_value(cpus.to_mask())
         }
+        Write::Rule(nic, _, rule) => {
+            SysError::new("ETHTOOL_SRXCLSRLINS", nic.as_str(), errno).with_value(rule.to_string())
+        }
+        Write::NoRule(nic, location) => SysError::new("ETHTOOL_SRXCLSRLDEL", nic.as_str(), errno)
+            .with_value(format!("rule {location}")),
     }
 }

@@ -129,3 +129,47 @@ fn an_idle_interrupt_moves_when_it_fires() {
     machine.fire(25);
     assert_eq!(machine.irq_effective(25), Ok(Some(cpus("2"))));
 }
+
+/// The rule that sends flow `number` to `queue`.
+fn rule(number: u32, queue: QueueId) -> Rule {
+    Rule::new(crate::model::testkit::flow(number, 0, 0).addr, queue)
+}
+
+#[test]
+fn rules_have_numbers_and_none_twice() {
+    let nic = FakeNic::igb(2, 4).with_rules(3, false);
+    let machine = FakeMachine::new((0..4).collect()).with_nic("eth0", nic);
+    assert_eq!(machine.set_rule("eth0", Some(2), &rule(1, 1)), Ok(2));
+    assert_eq!(machine.rule("eth0", 2), Ok(RuleContent::Exact(rule(1, 1))));
+    assert_eq!(machine.set_rule("eth0", Some(2), &rule(1, 3)), Ok(2), "in place");
+    for (location, rule, errno) in [
+        (Some(1), rule(1, 0), Errno::EXIST),
+        (Some(1), rule(2, 4), Errno::INVAL),
+        (Some(3), rule(2, 0), Errno::NOSPC),
+        (None, rule(2, 0), Errno::INVAL),
+    ] {
+        let error = machine.set_rule("eth0", location, &rule).expect_err("refused");
+        assert_eq!(error.errno(), Some(errno), "{error}");
+    }
+    assert_eq!(machine.delete_rule("eth0", 1).expect_err("none").errno(), Some(Errno::NOENT));
+    machine.delete_rule("eth0", 2).expect("deleted");
+    assert_eq!(machine.rule("eth0", 2), Ok(RuleContent::Empty));
+}
+
+#[test]
+fn a_driver_that_numbers_rules_takes_no_number() {
+    let nic = FakeNic::igb(2, 4).with_rules(2, true);
+    let machine = FakeMachine::new((0..4).collect()).with_nic("eth0", nic);
+    let error = machine.set_rule("eth0", Some(1), &rule(1, 1)).expect_err("a number");
+    assert_eq!(error.errno(), Some(Errno::INVAL));
+    assert_eq!(machine.set_rule("eth0", None, &rule(1, 1)), Ok(0));
+    assert_eq!(machine.set_rule("eth0", None, &rule(2, 1)), Ok(1));
+    let error = machine.set_rule("eth0", None, &rule(3, 1)).expect_err("full");
+    assert_eq!(error.errno(), Some(Errno::NOSPC));
+    machine.lose_rules("eth0");
+    let table = machine.rules("eth0").expect("there").expect("a table");
+    assert_eq!((table.free(), table.rules.len()), (2, 0));
+    assert_eq!(FakeMachine::igb4().rules("eth0"), Ok(None));
+    let error = FakeMachine::igb4().set_rule("eth0", Some(0), &rule(1, 1)).expect_err("none");
+    assert!(error.is_unsupported());
+}
