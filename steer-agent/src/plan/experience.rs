@@ -30,7 +30,7 @@ const LEAST_TRUST: f64 = 0.05;
 /// Trust regained in a period without a promise.
 const REGAINED: f64 = 0.02;
 /// Added to a bucket's back-off with every move.
-const PER_MOVE: f64 = 2.0;
+const PER_MOVE: f64 = 1.0;
 /// What is left of back-off after a period.
 const KEPT: f64 = 0.8;
 /// Rates below this share of their bucket's are dropped from the estimate, or it would only grow.

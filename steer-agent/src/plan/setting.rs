@@ -122,8 +122,10 @@ impl Setting<'_> {
         let packets: f64 = load.iter().chain(&pins.load).sum();
         let rate: f64 =
             consumed.entries().chain(pins.consumed.entries()).map(|(_, rate)| rate).sum();
-        // Loads are packets, demand is consumption: one read may take many packets.
-        let per_packet = if packets > 0.0 { rate / packets } else { 0.0 };
+        // Loads are packets, demand is consumption: one read may take many packets. A bucket's young
+        // flows move with it and count for nothing in its demand, but the move costs them as much.
+        let all_consumed = rate.max(self.world.alignment.consumed_per_s);
+        let per_packet = if packets > 0.0 { all_consumed / packets } else { 0.0 };
         let lambda_move = move_price * per_packet;
         let (max_table_changes, max_affinity_changes) = match pace {
             Pace::First => (None, None),

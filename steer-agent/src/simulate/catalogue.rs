@@ -40,7 +40,7 @@ pub fn all() -> Vec<Named> {
             "16 CPUs, 256 back-end connections carry half, clients of two seconds the rest",
             Scenario::Traffic(Traffic {
                 flows: vec![
-                    flows(256, 0.5, 600.0, None, None, false),
+                    flows(256, 0.5, 600.0, None, Some(3.0), false),
                     flows(6144, 0.5, 2.0, None, Some(1.5), true),
                 ],
                 ..Traffic::default()

@@ -403,11 +403,11 @@ fn pinned_traffic_is_in_the_bill_of_its_queue() {
         assert_eq!(problem.pins.load, [0.0, 100.0, 0.0, 0.0]);
         assert_eq!(problem.pins.consumed.row(1).collect::<Vec<_>>(), [(1, 100.0)]);
         assert_eq!((problem.load[0], setting.share(&setting.present())), (30.0, Some(1.0)));
-        // Queue 1 away from CPU 1 costs a hundred distances and half a move of 100 packets.
+        // Queue 1 away from CPU 1 costs a hundred distances and a share of a move of 100 packets.
         let here = problem.cost(&problem.table, &problem.affinity);
         let away = problem.cost(&problem.table, &[0, 2, 2, 3]);
         assert!((away.distance - here.distance - 100.0).abs() < 1e-9, "{here:?} {away:?}");
-        assert!((away.moved - 0.5 * 0.2 * 100.0).abs() < 1e-9, "{away:?}");
+        assert!((away.moved - problem.kappa * 0.2 * 100.0).abs() < 1e-9, "{away:?}");
     });
 }
 
