@@ -24,7 +24,7 @@ pub struct Mismatch {
     pub distance: Distance,
     /// Consumption per second.
     pub per_s: f64,
-    /// Modelled cost in nanoseconds per second, as in [`Alignment::cost_ns_per_s`].
+    /// Modelled cost in nanoseconds per second, as in [`Alignment::cost_ns_per_s`](super::Alignment::cost_ns_per_s).
     pub cost_ns_per_s: f64,
     /// Consuming process.
     pub pid: Option<u32>,
