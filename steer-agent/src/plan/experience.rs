@@ -44,6 +44,8 @@ const FORGOTTEN: u32 = 60;
 /// Factor on the price of moving a bucket that rests. More than distance pays for a bucket of its own,
 /// and not so much that its whole queue could not follow a consumer.
 const FROZEN: f64 = 20.0;
+/// Periods from one look at the levers to the next.
+const LEVERS_EVERY: u32 = 10;
 /// Residency below which consumers roam: what is aligned now is not in a moment.
 const ROAMING: f64 = 0.5;
 
@@ -235,6 +237,13 @@ impl Experience {
     #[must_use]
     pub fn last_outcome(&self) -> Option<Outcome> {
         self.last
+    }
+
+    /// Whether what each lever could reach is to be worked out in this period: that takes ten plans,
+    /// and changes slowly.
+    #[must_use]
+    pub fn is_time_for_levers(&self) -> bool {
+        self.period <= 1 || self.period.is_multiple_of(LEVERS_EVERY)
     }
 
     /// Whether something was written before, so that limits per period hold.

@@ -84,7 +84,8 @@ pub struct Plan {
     pub load_moved: f64,
     /// Why these steps, and why not others; at least one sentence where there is no step.
     pub reasons: Vec<String>,
-    /// What each lever could reach on this traffic; `None` where there is nothing to plan by.
+    /// What each lever could reach on this traffic; `None` where there is nothing to plan by,
+    /// and in the periods of a daemon in between.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub levers: Option<Levers>,
     /// What each bucket that comes to another CPU is expected to save there.
@@ -205,7 +206,9 @@ pub fn plan(world: &NicWorld, host: &Host<'_>, policy: &Policy, experience: &Exp
     let total: f64 = all.iter().flatten().map(|(_, rate)| rate).sum();
     plan.share_planned =
         plan.share_planned.map(|share| (share + rules.gain_per_s / total).min(1.0));
-    plan.levers = levers::levers(&setting, all, all_load, &mut workspace);
+    if experience.is_time_for_levers() {
+        plan.levers = levers::levers(&setting, all, all_load, &mut workspace);
+    }
     plan.forecast = setting.forecast(&chosen);
     plan.carried = setting.carried(&chosen);
     if plan.steps.is_empty() && plan.reasons.is_empty() {

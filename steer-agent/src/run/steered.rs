@@ -10,7 +10,7 @@ use super::holding::Holding;
 use crate::apply::verify::{Promise, Verdict};
 use crate::apply::{self, Contest, Journal, Receipt};
 use crate::model::{Event, MappingVerdict, Neighbours, Nic, NicWorld, Topology, World, events};
-use crate::plan::{self, Change, Experience, Host, Plan, Step, Target};
+use crate::plan::{self, Change, Experience, Host, Levers, Plan, Step, Target};
 use crate::policy::Policy;
 use crate::report::neighbours::suspects;
 use crate::report::{NicState, NicStatus, PlannerReport, Tally, text};
@@ -71,6 +71,7 @@ pub struct Steered {
     /// Share that the last plan that was written expected, and the one that followed.
     expected: Option<(f64, Option<f64>)>,
     tally: Tally,
+    levers: Option<Levers>,
     rest: u32,
     harms: u32,
     last_said: Option<Plan>,
@@ -127,7 +128,13 @@ impl Steered {
     #[must_use]
     pub fn plan(&mut self, nic: &NicWorld, host: &Host<'_>, policy: &Policy) -> Plan {
         self.experience.observe_rules(&apply::own_rules(&self.journal), nic);
-        plan::plan(nic, host, policy, &self.experience)
+        let mut plan = plan::plan(nic, host, policy, &self.experience);
+        // They are worked out now and then, and shown always.
+        match &plan.levers {
+            Some(levers) => self.levers = Some(levers.clone()),
+            None => plan.levers.clone_from(&self.levers),
+        }
+        plan
     }
 
     /// Acts on one window: judges what was done, then corrects. Returns the plan that was made.

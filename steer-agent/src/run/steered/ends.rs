@@ -83,6 +83,7 @@ impl Steered {
             experience: Experience::default(),
             expected: None,
             tally: Tally::default(),
+            levers: None,
             rest: 0,
             harms: 0,
             last_said: None,

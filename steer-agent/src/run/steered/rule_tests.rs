@@ -96,6 +96,7 @@ impl Bench {
             harms: 0,
             last_said: None,
             tally: Tally::default(),
+            levers: None,
         };
         let policy = Policy { pins: 16, load_slack: 100.0, ..Policy::default() };
         Self { machine, steered, policy, _dir: dir }
