@@ -3,9 +3,11 @@
 pub mod doctor;
 pub mod neighbours;
 mod number;
+mod planner;
 pub mod simulation;
 pub mod socket;
 mod status;
 pub mod text;
 
-pub use status::{FlowReport, NicState, NicStatus, PlannerReport, Source, Status, Tally};
+pub use planner::{PlannerReport, Tally};
+pub use status::{FlowReport, NicState, NicStatus, Source, Status};
