@@ -56,6 +56,39 @@ pub(super) fn run(guest: &Guest) -> Result<()> {
     guest.expect_nothing_lost(load)
 }
 
+/// The same two hundred times, at moments all over the first seconds of a correction.
+pub(super) fn many(guest: &Guest) -> Result<()> {
+    guest.spread()?;
+    let original = State::read(NIC)?;
+    let load = correctable_load(guest)?;
+    let mut caught = 0;
+    for round in 0..ROUNDS {
+        let daemon = Daemon::start(guest, &[NIC])?;
+        await_journal()?;
+        thread::sleep(moment(round));
+        daemon.kill()?;
+        caught += u32::from(!original.difference(&State::read(NIC)?).is_empty());
+        guest.steer_expecting(exit::DONE, &["restore", NIC])?;
+        let left = original.difference(&State::read(NIC)?);
+        guest.expect(
+            &format!("restored after kill {} of {ROUNDS}", round + 1),
+            left.is_empty(),
+            left,
+        )?;
+    }
+    guest.expect_within("kills that left something to restore", &caught, ROUNDS / 4..)?;
+    guest.expect_nothing_lost(load)
+}
+
+const ROUNDS: u32 = 200;
+
+/// From 0 to 4 s, as many in each tenth part of that as in the next: multiples of the golden ratio
+/// leave no gaps and repeat nothing.
+fn moment(round: u32) -> Duration {
+    let place = (f64::from(round) * 0.618_034).fract();
+    Duration::from_secs_f64((10f64.powf(place * 3.6) - 1.0) / 1000.0)
+}
+
 /// Spins, for a look every 20 ms would miss what happens in between.
 fn await_journal() -> Result<()> {
     let give_up = Instant::now() + Duration::from_secs(15);

@@ -37,7 +37,7 @@ pub struct Scenario {
 }
 
 /// Every scenario. `demo` is among them, so that a test finds it broken before a visitor does.
-pub static TABLE: [Scenario; 16] = [
+pub static TABLE: [Scenario; 17] = [
     Scenario {
         name: "smoke",
         about: "the machine itself: traffic flows, tables and affinities do what they say",
@@ -109,6 +109,14 @@ pub static TABLE: [Scenario; 16] = [
         needs_steer: true,
         machines: &["igb/6.12"],
         run: roam::long,
+    },
+    Scenario {
+        name: "kill9-200",
+        about: "the same two hundred times, at moments all over the first seconds of a correction",
+        long: true,
+        needs_steer: true,
+        machines: &["igb/6.12"],
+        run: kill9::many,
     },
     Scenario {
         name: "agree",
