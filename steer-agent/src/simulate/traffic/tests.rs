@@ -7,6 +7,7 @@ use crate::simulate::catalogue;
 use crate::simulate::scenario::Scenario;
 
 /// What a policy is measured against: aligned share, and moved load in per cent per second.
+#[derive(Clone, Copy)]
 struct Known {
     policy: &'static str,
     aligned: f64,
