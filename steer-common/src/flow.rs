@@ -96,7 +96,55 @@ pub struct RxFlow {
 
 const _: () = assert!(size_of::<RxFlow>() == 16);
 
-plain!(FlowKey, FlowStat, RxFlow);
+/// Where a packet with a certain hash came in last, as one word that is read and written whole.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival(pub u64);
+
+#[allow(clippy::cast_possible_truncation, reason = "each takes its own bits of the word")]
+impl Arrival {
+    /// None: what the place of a hash holds before its first packet. No hash is zero.
+    pub const NONE: Self = Self(0);
+
+    /// A packet with this hash came through this queue of the NIC in this slot.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(hash: u32, nic: u16, queue: u16) -> Self {
+        Self(((hash as u64) << 32) | ((nic as u64) << 16) | queue as u64)
+    }
+
+    /// Its hash.
+    #[inline(always)]
+    #[must_use]
+    pub const fn hash(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// Slot of its NIC.
+    #[inline(always)]
+    #[must_use]
+    pub const fn nic(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    /// Its queue.
+    #[inline(always)]
+    #[must_use]
+    pub const fn queue(self) -> u16 {
+        self.0 as u16
+    }
+
+    /// The place of a hash in a table of [`crate::abi::ARRIVALS`]. Its low bits, which pick the bucket
+    /// and so the CPU that writes, come first: what lies together in a cache line is of one bucket of
+    /// any table of 256 entries or fewer, so that CPUs do not write to each other's lines.
+    #[inline(always)]
+    #[must_use]
+    pub const fn place(hash: u32) -> u32 {
+        ((hash & 0xff) << 8) | ((hash >> 8) & 0xff)
+    }
+}
+
+plain!(FlowKey, FlowStat, RxFlow, Arrival);
 
 impl FlowKey {
     /// No flow.
@@ -184,6 +232,24 @@ mod tests {
         key.remote[0] = 0x20;
         assert!(!key.is_v4());
     }
+
+    #[test]
+    fn an_arrival_is_one_word_in_its_buckets_line() {
+        let arrival = Arrival::new(0xdead_beef, 3, 65_534);
+        assert_eq!((arrival.hash(), arrival.nic(), arrival.queue()), (0xdead_beef, 3, 65_534));
+        // Every place is inside, and each has its hashes: two bytes that are swapped twice are as before.
+        for hash in 0..1_u32 << 16 {
+            assert!(Arrival::place(hash) < crate::abi::ARRIVALS);
+            assert_eq!(Arrival::place(Arrival::place(hash)), hash);
+        }
+        // Eight arrivals are a line of 64 bytes: all of one bucket of 256.
+        for hash in 0..1_u32 << 16 {
+            let line = |place: u32| place / 8;
+            let neighbour = (hash & 0xff) | (((hash >> 8) ^ 1) << 8);
+            assert_eq!(line(Arrival::place(hash)), line(Arrival::place(neighbour)));
+        }
+    }
+
     #[test]
     fn hashes_what_the_nic_hashes() {
         let table_key: [u8; 40] =

@@ -12,7 +12,9 @@
 )]
 
 pub mod abi;
+pub mod accept;
 pub mod cells;
+pub mod connect;
 pub mod flow;
 pub mod health;
 pub mod knobs;

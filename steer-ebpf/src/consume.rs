@@ -18,7 +18,7 @@ use aya_ebpf::{
 use aya_log_ebpf::info;
 use steer_common::{
     cells::Block,
-    flow::{FlowKey, NONE, TCP, UDP, mapped},
+    flow::{FlowKey, NONE, UDP, mapped},
     health::Health,
     nic::{HASH_COMPUTED, HASH_REPORTED, NicConfig},
 };
@@ -27,13 +27,11 @@ use crate::{
     field::{Skb, Sock, knob, present},
     flow::{self, Touch},
     health::{add_one, note},
+    key::{bytes, tcp_key},
     maps,
     origin::{NO_NIC, Origin, Trace},
     receive::{cpu, has_counter, queue_counter},
 };
-
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
 
 /// Kinds of network header as they stand in memory.
 const ETH_P_IP: u16 = 0x0800_u16.to_be();
@@ -73,6 +71,7 @@ pub(crate) fn tcp(ctx: &BtfTracePointContext) {
             netns: sock.netns(),
             // `NO_QUEUE_MAPPING` of a socket that knows none is `NONE`.
             queue: sock.rx_queue_mapping(),
+            hash: sock.rxhash(),
         })
     };
     if origin.nic == NO_NIC {
@@ -104,6 +103,7 @@ pub(crate) fn udp(ctx: &FEntryContext) {
             ifindex: skb.iif(),
             netns: sock.netns(),
             queue: skb.rx_queue(),
+            hash: skb.nic_hash(),
         })
     };
     if origin.nic == NO_NIC {
@@ -209,29 +209,6 @@ impl Source {
     }
 }
 
-#[inline(always)]
-fn tcp_key(sock: Sock, key: &mut FlowKey) -> bool {
-    if !present!(skc_family, skc_daddr, skc_rcv_saddr, skc_dport, skc_num) {
-        return false;
-    }
-    match sock.family() {
-        AF_INET => {
-            key.remote = mapped(sock.daddr());
-            key.local = mapped(sock.rcv_saddr());
-        }
-        // An IPv4 connection of an IPv6 socket has its addresses in mapped form here already.
-        AF_INET6 if present!(skc_v6_daddr, skc_v6_rcv_saddr) => {
-            key.remote = bytes(sock.v6_daddr());
-            key.local = bytes(sock.v6_rcv_saddr());
-        }
-        _ => return false,
-    }
-    key.remote_port = sock.dport();
-    key.local_port = sock.num().to_be_bytes();
-    key.protocol = TCP;
-    true
-}
-
 /// The key of a datagram, from its own headers: an unconnected socket has many flows.
 #[inline(always)]
 fn udp_key(skb: Skb, key: &mut FlowKey) -> bool {
@@ -280,15 +257,4 @@ fn header<T>(address: u64, value: &mut T) -> bool {
         }
         Err(_) => false,
     }
-}
-
-/// The bytes of an address in the order in which they lie in memory.
-#[inline(always)]
-fn bytes(words: [u64; 2]) -> [u8; 16] {
-    let [high, low] = words.map(u64::to_ne_bytes);
-    let mut bytes = [0; 16];
-    let (first, second) = bytes.split_at_mut(8);
-    first.copy_from_slice(&high);
-    second.copy_from_slice(&low);
-    bytes
 }

@@ -26,6 +26,7 @@ mod consume;
 mod field;
 mod flow;
 mod health;
+mod key;
 mod maps;
 mod origin;
 mod parse;

@@ -1,18 +1,22 @@
 //! Where a consumed flow came from: NIC, RX queue, and the CPU that polls that queue.
 //!
-//! Three sources, the best first:
+//! Four sources, the best first:
 //!
 //! 1. the NAPI id that the socket or packet carries, which `receive` has tied to a NIC, a queue and
 //!    the CPU that polls it *now*: it stays right when the queue's interrupt moves;
 //! 2. the interface of the socket's route with the queue that the socket remembers, for drivers
 //!    that bypass GRO and set no NAPI id;
-//! 3. with the XDP observer, what it noted for the very flow.
+//! 3. the NIC's hash, which stays with a packet on its way through bridges, routing, address
+//!    translation and virtual pairs into a container, while queue and NAPI id are lost there
+//!    (`veth_xmit`, `netdev_core_pick_tx`): `receive` noted where it came in;
+//! 4. with the XDP observer, what it noted for the very flow.
 //!
-//! A flow whose NIC none of them names (loopback, another namespace, an unwatched NIC) has no origin
-//! and is not counted anywhere.
+//! A flow whose NIC none of them names (loopback, an unwatched NIC, a container behind a NIC that
+//! reports no hash) has no origin and is not counted anywhere. That another flow's hash is taken for
+//! it takes the same 32 bits.
 
 use steer_common::{
-    flow::{FlowKey, NONE},
+    flow::{Arrival, FlowKey, NONE},
     nic::{NicConfig, NicKey},
 };
 
@@ -45,6 +49,8 @@ pub(crate) struct Trace {
     pub(crate) netns: u32,
     /// Its queue, or [`NONE`].
     pub(crate) queue: u16,
+    /// Its hash; 0 for none.
+    pub(crate) hash: u32,
 }
 
 impl Origin {
@@ -58,23 +64,29 @@ impl Origin {
             // SAFETY: the agent removes only ids that no packet carries any more.
             && let Some(napi) = unsafe { maps::NAPIS.get(trace.napi_id) }
         {
-            // The socket's own word first: one NAPI may poll several queues.
-            let queue = if trace.queue == NONE { napi.queue } else { trace.queue };
+            // The socket's own word first: one NAPI may poll several queues. But now and then a socket
+            // of a virtual interface remembers a queue that there is not (seen on 6.18).
+            let config = maps::NIC_CONFIG.get(u32::from(napi.nic));
+            let named = config.is_some_and(|config| has_counter(config, trace.queue));
+            let queue = if named { trace.queue } else { napi.queue };
             return Self { nic: u32::from(napi.nic), queue, napi_cpu: napi.cpu };
-        }
-        if trace.ifindex == 0 {
-            return Self::NOWHERE;
         }
         let key = NicKey { ifindex: trace.ifindex, netns: trace.netns };
         // SAFETY: the value is read once; the agent replaces it as a whole.
-        let Some(nic) = (unsafe { maps::NICS.get(key) }) else {
-            return Self::NOWHERE;
+        let (nic, queue) = match unsafe { maps::NICS.get(key) } {
+            Some(nic) => (nic.slot, trace.queue),
+            None => {
+                let arrival = arrival(trace.hash);
+                if arrival == Arrival::NONE {
+                    return Self::NOWHERE;
+                }
+                (u32::from(arrival.nic()), arrival.queue())
+            }
         };
-        let nic = nic.slot;
         let Some(config) = maps::NIC_CONFIG.get(nic) else {
             return Self::NOWHERE;
         };
-        let queue = named_or_only(trace.queue, config);
+        let queue = named_or_only(queue, config);
         Self { nic, queue, napi_cpu: polling_cpu(nic, config, queue) }
     }
 
@@ -86,6 +98,15 @@ impl Origin {
             Some(flow) => Self { nic: u32::from(flow.nic), queue: flow.queue, napi_cpu: flow.cpu },
             None => Self::NOWHERE,
         }
+    }
+}
+
+/// Where packets of this hash came in, or [`Arrival::NONE`].
+#[inline(always)]
+fn arrival(hash: u32) -> Arrival {
+    match maps::ARRIVALS.get(Arrival::place(hash)) {
+        Some(arrival) if arrival.hash() == hash => *arrival,
+        _ => Arrival::NONE,
     }
 }
 

@@ -1,10 +1,12 @@
 //! From a frame to its flow: a bounded walk over Ethernet, VLAN tags, IPv4 or IPv6 and its extension
 //! headers, to TCP or UDP.
 //!
-//! Guaranteed: nothing outside the frame is read, and the walk ends after [`MAX_TAGS`] and
+//! Guaranteed: nothing outside the frame is read, nor behind the end of the packet that its IP header
+//! names (short packets are padded to 60 bytes), and the walk ends after [`MAX_TAGS`] and
 //! [`MAX_EXTENSIONS`]. A fragment gives a flow without ports, first or later alike, because a NIC
-//! hashes none of them with ports. Not followed: tunnels, and frames split over several buffers past
-//! the first one.
+//! hashes none of them with ports. Not followed: tunnels, authentication headers, and frames split over
+//! several buffers past the first one. Held against a user-space library packet by packet
+//! (`xdp_tests/library.rs` in steer-agent).
 
 use core::mem::{offset_of, size_of};
 
@@ -47,6 +49,10 @@ const MAX_EXTENSIONS: usize = 6;
 /// bytes, would; the verifier needs a bound, and a frame's first buffer is a page at most.
 const MAX_OFFSET: usize = 4096;
 
+/// The end of a packet whose header does not tell: a length of zero, as the kernel writes it where the
+/// true one does not fit 16 bits (IPv6 jumbograms, RFC 2675; segments put together by GRO).
+const UNTOLD: usize = usize::MAX;
+
 /// How a walk ended. The flow itself is written through a reference; see `field::read` for why.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -64,6 +70,8 @@ pub(crate) enum Outcome {
 struct Position {
     /// Where the next header begins.
     offset: usize,
+    /// Where the packet ends, by its own length, or [`UNTOLD`].
+    end: usize,
     fragment: bool,
 }
 
@@ -87,14 +95,15 @@ struct Fragment {
 /// Parses a frame into `key`, which is complete if the outcome is a flow.
 #[inline(always)]
 pub(crate) fn parse(ctx: &XdpContext, key: &mut FlowKey) -> Outcome {
-    let Some(eth) = at::<EthHdr>(ctx, 0) else {
+    let mut position = Position { offset: 0, end: UNTOLD, fragment: false };
+    let Some(eth) = at::<EthHdr>(ctx, &position) else {
         return Outcome::Short;
     };
     let mut ether_type = eth.ether_type;
-    let mut position = Position { offset: EthHdr::LEN, fragment: false };
+    position.offset = EthHdr::LEN;
     repeat!(2, MAX_TAGS, {
         if is_tag(ether_type) {
-            let Some(tag) = at::<VlanHdr>(ctx, position.offset) else {
+            let Some(tag) = at::<VlanHdr>(ctx, &position) else {
                 return Outcome::Short;
             };
             ether_type = tag.ether_type;
@@ -126,34 +135,49 @@ fn is_tag(ether_type: u16) -> bool {
 
 #[inline(always)]
 fn ipv4(ctx: &XdpContext, key: &mut FlowKey, position: &mut Position) -> Outcome {
-    let Some(header) = at::<Ipv4Hdr>(ctx, position.offset) else {
+    let Some(header) = at::<Ipv4Hdr>(ctx, position) else {
         return Outcome::Short;
     };
+    if header.version() != 4 {
+        return Outcome::Other;
+    }
     let length = usize::from(header.ihl());
     if length < Ipv4Hdr::LEN {
         return Outcome::Short;
     }
+    let total = usize::from(header.tot_len());
     key.remote = mapped(header.src_addr);
     key.local = mapped(header.dst_addr);
     key.protocol = header.proto;
     // More fragments follow (bit 0 of the flags), or this is not the first.
     position.fragment = header.frag_flags() & 1 != 0 || header.frag_offset() != 0;
-    position.offset += length;
-    Outcome::Flow
+    if total >= length {
+        position.end = position.offset + total;
+    }
+    skip(ctx, position, length)
 }
 
 #[inline(always)]
 fn ipv6(ctx: &XdpContext, key: &mut FlowKey, position: &mut Position) -> Outcome {
-    let Some(header) = at::<Ipv6Hdr>(ctx, position.offset) else {
+    let Some(header) = at::<Ipv6Hdr>(ctx, position) else {
         return Outcome::Short;
     };
+    if header.version() != 6 {
+        return Outcome::Other;
+    }
     key.remote = header.src_addr;
     key.local = header.dst_addr;
     let mut next = header.next_hdr;
+    let payload = usize::from(header.payload_len());
     position.offset += Ipv6Hdr::LEN;
+    if payload != 0 {
+        position.end = position.offset + payload;
+    }
+    // Only directly behind the header is there such a thing (RFC 8200, 4.1).
+    let mut hop_by_hop = true;
     repeat!(6, MAX_EXTENSIONS, {
         if next == IpProto::Ipv6Frag as u8 && !position.fragment {
-            let Some(fragment) = at::<Fragment>(ctx, position.offset) else {
+            let Some(fragment) = at::<Fragment>(ctx, position) else {
                 return Outcome::Short;
             };
             next = fragment.next;
@@ -161,15 +185,18 @@ fn ipv6(ctx: &XdpContext, key: &mut FlowKey, position: &mut Position) -> Outcome
             // Offset in the upper 13 bits, "more" in the lowest; an atomic fragment has neither.
             // What follows a real one may be cut out of the middle, and is not walked over.
             position.fragment = u16::from_be_bytes(fragment.offset_and_flags) & 0xfff9 != 0;
-        } else if is_extension(next) && !position.fragment {
-            let Some(extension) = at::<Extension>(ctx, position.offset) else {
+        } else if is_extension(next, hop_by_hop) && !position.fragment {
+            let Some(extension) = at::<Extension>(ctx, position) else {
                 return Outcome::Short;
             };
             next = extension.next;
-            position.offset += (usize::from(extension.length) + 1) * 8;
+            if skip(ctx, position, (usize::from(extension.length) + 1) * 8) != Outcome::Flow {
+                return Outcome::Short;
+            }
         }
+        hop_by_hop = false;
     });
-    let more = next == IpProto::Ipv6Frag as u8 || is_extension(next);
+    let more = next == IpProto::Ipv6Frag as u8 || is_extension(next, hop_by_hop);
     if more && !position.fragment {
         return Outcome::Deep;
     }
@@ -178,8 +205,8 @@ fn ipv6(ctx: &XdpContext, key: &mut FlowKey, position: &mut Position) -> Outcome
 }
 
 #[inline(always)]
-fn is_extension(protocol: u8) -> bool {
-    protocol == IpProto::HopOpt as u8
+fn is_extension(protocol: u8, hop_by_hop: bool) -> bool {
+    (hop_by_hop && protocol == IpProto::HopOpt as u8)
         || protocol == IpProto::Ipv6Route as u8
         || protocol == IpProto::Ipv6Opts as u8
 }
@@ -191,7 +218,7 @@ fn transport(ctx: &XdpContext, key: &mut FlowKey, position: &Position) -> Outcom
     }
     if !position.fragment {
         // TCP and UDP begin alike: source port, destination port.
-        let Some(ports) = at::<[[u8; 2]; 2]>(ctx, position.offset) else {
+        let Some(ports) = at::<[[u8; 2]; 2]>(ctx, position) else {
             return Outcome::Short;
         };
         key.remote_port = ports[0];
@@ -202,10 +229,20 @@ fn transport(ctx: &XdpContext, key: &mut FlowKey, position: &Position) -> Outcom
 
 const _: () = assert!(offset_of!(UdpHdr, src) == 0 && offset_of!(UdpHdr, dst) == 2);
 
-/// A header, if all of it lies in the frame.
+/// Goes on behind a header of `length` bytes, if all of it is there.
 #[inline(always)]
-fn at<T>(ctx: &XdpContext, offset: usize) -> Option<&T> {
-    if offset > MAX_OFFSET {
+fn skip(ctx: &XdpContext, position: &mut Position, length: usize) -> Outcome {
+    position.offset += length - 1;
+    let last = at::<u8>(ctx, position).is_some();
+    position.offset += 1;
+    if last { Outcome::Flow } else { Outcome::Short }
+}
+
+/// A header, if all of it lies in the frame and in the packet.
+#[inline(always)]
+fn at<'a, T>(ctx: &'a XdpContext, position: &Position) -> Option<&'a T> {
+    let Position { offset, end, .. } = *position;
+    if offset > MAX_OFFSET || offset + size_of::<T>() > end {
         return None;
     }
     let start = ctx.data() + offset;

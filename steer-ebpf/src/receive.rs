@@ -14,7 +14,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use steer_common::{
-    flow::NONE,
+    flow::{Arrival, NONE},
     health::Health,
     nic::{HASH_REPORTED, Napi, NicConfig, NicKey},
 };
@@ -48,13 +48,17 @@ fn packet(skb: Skb, napi_id: u32) {
     let Some(Watched { slot, config }) = watched(device.ifindex(), device.netns()) else {
         return;
     };
+    let hash = if config.hash_source == HASH_REPORTED { skb.nic_hash() } else { 0 };
     if config.hash_source == HASH_REPORTED {
-        count_bucket(slot, config, skb.nic_hash());
+        count_bucket(slot, config, hash);
     }
     let cpu = cpu();
     let queue = named_or_only(skb.rx_queue(), config);
     if queue != NONE {
         count_queue(slot, config, queue, cpu, napi_id);
+        if hash != 0 {
+            remember_arrival(Arrival::new(hash, slot as u16, queue));
+        }
     } else if napi_id != 0 {
         remember_napi(napi_id, Napi { nic: slot as u16, queue: NONE, cpu, pad: 0 });
     }
@@ -142,6 +146,20 @@ pub(crate) fn count_queue(slot: u32, config: &NicConfig, queue: u16, cpu: u16, n
         }
         if napi_id != 0 && (moved || renamed) {
             remember_napi(napi_id, Napi { nic: slot as u16, queue, cpu, pad: 0 });
+        }
+    }
+}
+
+/// Notes where packets of this hash come in, if that is new.
+#[inline(always)]
+fn remember_arrival(arrival: Arrival) {
+    if let Some(known) = maps::ARRIVALS.get_ptr_mut(Arrival::place(arrival.hash())) {
+        // SAFETY: a value of the map, one aligned word. Two CPUs that write at once have two hashes of
+        // one place, of which either may stay.
+        unsafe {
+            if *known != arrival {
+                *known = arrival;
+            }
         }
     }
 }
