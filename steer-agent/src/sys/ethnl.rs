@@ -46,6 +46,13 @@ pub struct NapiQueue {
     pub pid: Option<u32>,
 }
 
+impl NapiQueue {
+    fn told(reply: &netdev::IterableNapi<'_>) -> Option<Self> {
+        let (irq, pid) = (reply.get_irq().ok(), reply.get_pid().ok());
+        Some(Self { napi_id: reply.get_id().ok()?, irq, pid })
+    }
+}
+
 /// Netlink in the present network namespace. It opens a socket per question, so that it can be
 /// shared between threads.
 #[derive(Debug, Default)]
@@ -110,8 +117,7 @@ impl Ethnl {
         let mut netlink = Netlink::generic().map_err(|refusal| failed(call, nic, refusal))?;
         let asked = netlink.ask(&request, family.id, |reply| {
             // Kernels before 6.11 dump all devices, whatever the header says.
-            let named = reply.get_header().ok().and_then(|header| header.get_dev_name().ok());
-            if named.is_some_and(|name| name.to_bytes() == nic.as_bytes()) {
+            if is_about(&reply, nic) {
                 answered = true;
                 // The main context is the one without a number.
                 contexts.extend(reply.get_context().ok().filter(|context| *context != 0));
@@ -176,9 +182,8 @@ impl Ethnl {
         request.encode().push_ifindex(ifindex);
         let mut instances = BTreeMap::new();
         let asked = netlink.ask(&request, family.id, |reply| {
-            if let Ok(napi_id) = reply.get_id() {
-                let (irq, pid) = (reply.get_irq().ok(), reply.get_pid().ok());
-                instances.insert(napi_id, NapiQueue { napi_id, irq, pid });
+            if let Some(napi) = NapiQueue::told(&reply) {
+                instances.insert(napi.napi_id, napi);
             }
         });
         if offered(call, nic, asked)?.is_none() {
@@ -189,8 +194,7 @@ impl Ethnl {
         request.encode().push_ifindex(ifindex);
         let mut linked = BTreeMap::new();
         let asked = netlink.ask(&request, family.id, |reply| {
-            let is_rx = reply.get_type().ok() == Some(netdev::QueueType::Rx as u32);
-            if let (true, Ok(queue), Ok(napi_id)) = (is_rx, reply.get_id(), reply.get_napi_id()) {
+            if let Some((queue, napi_id)) = rx_queue(&reply) {
                 let unknown = NapiQueue { napi_id, ..NapiQueue::default() };
                 linked.insert(queue, instances.get(&napi_id).copied().unwrap_or(unknown));
             }
@@ -208,7 +212,7 @@ impl Ethnl {
         let mut program = None;
         let mut netlink = Netlink::route().map_err(|refusal| failed(call, nic, refusal))?;
         let asked = netlink.ask(&request, RTM_GETLINK, |reply| {
-            program = reply.1.get_xdp().ok().and_then(|xdp| xdp.get_prog_id().ok());
+            program = program_of(&reply.1);
         });
         Ok(offered(call, nic, asked)?.and(program).filter(|id| *id != 0))
     }
@@ -244,6 +248,22 @@ fn offered(
     }
 }
 
+/// Whether an answer names this interface.
+fn is_about(reply: &ethtool::IterableRss<'_>, nic: &str) -> bool {
+    let named = reply.get_header().ok().and_then(|header| header.get_dev_name().ok());
+    named.is_some_and(|name| name.to_bytes() == nic.as_bytes())
+}
+
+/// Number and NAPI instance of an RX queue.
+fn rx_queue(reply: &netdev::IterableQueue<'_>) -> Option<(QueueId, u32)> {
+    let is_rx = reply.get_type().ok() == Some(netdev::QueueType::Rx as u32);
+    is_rx.then_some((reply.get_id().ok()?, reply.get_napi_id().ok()?))
+}
+
+fn program_of(link: &rt_link::IterableLinkAttrs<'_>) -> Option<u32> {
+    link.get_xdp().ok()?.get_prog_id().ok()
+}
+
 /// Attributes whose value is zero or empty are left out by the kernel (`rss_fill_reply`).
 fn rss_config(reply: &ethtool::IterableRss<'_>) -> RssConfig {
     let xfrm = reply.get_input_xfrm().unwrap_or(0);
@@ -254,6 +274,17 @@ fn rss_config(reply: &ethtool::IterableRss<'_>) -> RssConfig {
         // 6.2 to 6.7 have no such attribute, and nothing but plain hashing either.
         input_xfrm: u8::try_from(xfrm).ok().filter(|xfrm| *xfrm != 0xff),
     }
+}
+
+/// Everything that reads an answer, on any bytes.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn any_bytes(bytes: &[u8]) {
+    use netlink_bindings::traits::NetlinkRequest as _;
+    let rss = ethtool::OpRssGetDo::decode_reply(bytes);
+    let _ = (rss_config(&rss), is_about(&rss, "eth0"), rss.get_context());
+    let _ = rx_queue(&netdev::OpQueueGetDump::decode_reply(bytes));
+    let _ = NapiQueue::told(&netdev::OpNapiGetDump::decode_reply(bytes));
+    let _ = program_of(&rt_link::OpGetlinkDo::decode_reply(bytes).1);
 }
 
 #[cfg(test)]
@@ -322,13 +353,7 @@ mod tests {
         /// The generated readers stand any bytes too.
         #[test]
         fn any_reply_is_answered(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = rss_config(&ethtool::OpRssGetDo::decode_request(&bytes));
-            let queue = netdev::OpQueueGetDump::decode_request(&bytes);
-            let _ = (queue.get_type(), queue.get_id(), queue.get_napi_id());
-            let napi = netdev::OpNapiGetDump::decode_request(&bytes);
-            let _ = (napi.get_id(), napi.get_irq(), napi.get_pid());
-            let (_, link) = rt_link::OpGetlinkDo::decode_request(&bytes);
-            let _ = link.get_xdp().map(|xdp| xdp.get_prog_id());
+            any_bytes(&bytes);
         }
     }
 }

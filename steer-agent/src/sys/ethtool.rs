@@ -23,6 +23,13 @@ use crate::model::{Channels, Coalesced, HashFields, QueueId};
 pub use wire::RssConfig;
 pub(super) use wire::{hash_function, queues};
 
+/// What is read of answers, on any bytes.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod any {
+    pub(in crate::sys) use super::rule_wire::any_bytes as rules;
+    pub(in crate::sys) use super::wire::any_bytes as settings;
+}
+
 /// How often a two-part read is tried again when the device's sizes change in between.
 const ATTEMPTS: u32 = 3;
 

@@ -68,6 +68,10 @@ pub struct FakeIrq {
     pub idle: bool,
     /// The kernel keeps its affinity to itself.
     pub managed: bool,
+    /// After a write it is on its way for so many looks at its affinity, which show the old one.
+    pub lag: u32,
+    /// The old one, and the looks that are left to show it.
+    pub coming_from: (CpuSet, u32),
 }
 
 /// The machine. Its methods take `&self`, as those of the real one do.
@@ -152,9 +156,10 @@ impl FakeMachine {
     pub fn with_irq(self, irq: u32, name: &str, affinity: CpuSet) -> Self {
         let effective = affinity.first().map(CpuSet::single).unwrap_or_default();
         let name = name.to_owned();
-        self.state()
-            .irqs
-            .insert(irq, FakeIrq { name, affinity, effective, idle: false, managed: false });
+        let coming_from = (affinity.clone(), 0);
+        let (idle, managed, lag) = (false, false, 0);
+        let fake = FakeIrq { name, affinity, effective, idle, managed, lag, coming_from };
+        self.state().irqs.insert(irq, fake);
         self
     }
 
@@ -212,6 +217,19 @@ impl FakeMachine {
     pub fn alter_nic(&self, nic: &str, change: impl FnOnce(&mut FakeNic)) {
         if let Some(nic) = self.state().nics.get_mut(nic) {
             change(nic);
+        }
+    }
+
+    /// A NIC comes, by hotplug or with a driver.
+    pub fn add_nic(&self, name: &str, nic: FakeNic) {
+        self.state().nics.insert(name.to_owned(), nic);
+    }
+
+    /// Gives a NIC another name; one that has it already loses it.
+    pub fn rename(&self, nic: &str, name: &str) {
+        let mut state = self.state();
+        if let Some(fake) = state.nics.remove(nic) {
+            state.nics.insert(name.to_owned(), fake);
         }
     }
 
@@ -286,6 +304,12 @@ impl Port for FakeMachine {
         Ok(self.state().nic(nic)?.id.clone())
     }
 
+    fn called(&self, ifindex: u32) -> Option<String> {
+        let state = self.state();
+        let found = state.nics.iter().find(|(_, nic)| nic.id.ifindex == ifindex);
+        found.map(|(name, _)| name.clone())
+    }
+
     fn rss_table(&self, nic: &str) -> Result<Option<Vec<QueueId>>, SysError> {
         Ok(self.state().nic(nic)?.table.clone())
     }
@@ -308,8 +332,19 @@ impl Port for FakeMachine {
     }
 
     fn irq_affinity(&self, irq: u32) -> Result<CpuSet, SysError> {
-        Ok(self.state().irq(irq)?.affinity.clone())
+        let mut state = self.state();
+        let affinity = state.irq(irq)?.affinity.clone();
+        let Some(FakeIrq { coming_from: (old, looks), .. }) = state.irqs.get_mut(&irq) else {
+            return Ok(affinity);
+        };
+        if *looks == 0 {
+            return Ok(affinity);
+        }
+        *looks -= 1;
+        Ok(old.clone())
     }
+
+    fn await_interrupts(&self) {}
 
     fn irq_effective(&self, irq: u32) -> Result<Option<CpuSet>, SysError> {
         let effective = self.state().irq(irq)?.effective.clone();

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
+use std::thread;
 
 use super::ethnl::{Ethnl, NapiQueue};
 use super::ethtool::{Ethtool, RssConfig};
@@ -100,6 +101,15 @@ impl Machine {
         Some(device.file_name()?.to_string_lossy().into_owned())
     }
 
+    /// Whether the device at this place of its bus, say `0000:00:03.0`, has a driver
+    /// (Documentation/ABI/testing/sysfs-bus-*: `/sys/bus/BUS/devices/DEVICE/driver`). Its network
+    /// interface may be in a namespace that is not ours.
+    #[must_use]
+    pub fn is_driven(&self, bus: &str) -> bool {
+        let Ok(buses) = fs::read_dir(self.root.sys("bus")) else { return false };
+        buses.flatten().any(|entry| entry.path().join("devices").join(bus).join("driver").exists())
+    }
+
     /// Whether the table of `nic` goes through netlink. Some drivers must be given it by ioctl even
     /// where netlink could ([`Driver::misreads_no_change`]).
     fn sets_by_netlink(&self, nic: &str) -> bool {
@@ -141,6 +151,14 @@ impl Port for Machine {
         })
     }
 
+    fn called(&self, ifindex: u32) -> Option<String> {
+        let is = |name: &String| {
+            let found: Option<u32> = queues::attribute(&self.root, name, "ifindex").ok().flatten();
+            found == Some(ifindex)
+        };
+        root::list(&self.root.sys("class/net")).ok()?.into_iter().find(is)
+    }
+
     fn rss_table(&self, nic: &str) -> Result<Option<Vec<QueueId>>, SysError> {
         Ok(self.rss(nic)?.map(|config| config.table))
     }
@@ -166,6 +184,10 @@ impl Port for Machine {
 
     fn irq_affinity(&self, irq: u32) -> Result<CpuSet, SysError> {
         irq::affinity(&self.root, irq)
+    }
+
+    fn await_interrupts(&self) {
+        thread::sleep(irq::ON_ITS_WAY);
     }
 
     fn irq_effective(&self, irq: u32) -> Result<Option<CpuSet>, SysError> {
@@ -236,6 +258,8 @@ mod tests {
         shared(&machine);
         let id = machine.identity("lo").expect("always there");
         assert_eq!((id.ifindex, id.bus, id.driver), (1, None, None));
+        assert_eq!(machine.called(1).as_deref(), Some("lo"));
+        assert_eq!(machine.called(0), None);
         assert_eq!(machine.rss_table("lo"), Ok(None));
         assert_eq!(machine.rss_key("lo"), Ok(None));
         assert!(machine.set_rss_table("lo", &[0]).expect_err("no table").is_unsupported());

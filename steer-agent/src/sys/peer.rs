@@ -51,13 +51,17 @@ pub fn group_id(database: &Path, name: &str) -> Result<u32, SysError> {
         return Ok(number);
     }
     let text = root::read(database)?;
-    let found = text.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
-    });
-    found.ok_or_else(|| {
+    number_in(&text, name).ok_or_else(|| {
         let what = format!("there is no group `{name}`");
         SysError::unexpected("look up group in", database.display().to_string(), what)
+    })
+}
+
+/// `name:password:number:members`, group(5).
+pub(super) fn number_in(database: &str, name: &str) -> Option<u32> {
+    database.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
     })
 }
 

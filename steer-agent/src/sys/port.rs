@@ -25,6 +25,15 @@ pub struct DeviceId {
     pub driver: Option<String>,
 }
 
+impl DeviceId {
+    /// Whether both are the same device, set up once. The hardware address is not asked: an
+    /// administrator or a bond changes it, and the settings stay as they are.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.ifindex, &self.bus, &self.driver) == (other.ifindex, &other.bus, &other.driver)
+    }
+}
+
 /// Settings of NICs and interrupts, by interface name and IRQ number.
 ///
 /// An `Ok(None)` says that this kernel or driver has no such setting. An interface that does not
@@ -32,6 +41,9 @@ pub struct DeviceId {
 pub trait Port {
     /// Which device answers to this name now.
     fn identity(&self, nic: &str) -> Result<DeviceId, SysError>;
+
+    /// What the interface with this index is called now.
+    fn called(&self, ifindex: u32) -> Option<String>;
 
     /// The indirection table of the main RSS context, RX queue by bucket.
     fn rss_table(&self, nic: &str) -> Result<Option<Vec<QueueId>>, SysError>;
@@ -51,8 +63,13 @@ pub trait Port {
     /// (`ethtool_rxfh_indir_default`) and clears the mark.
     fn reset_rss_table(&self, nic: &str) -> Result<(), SysError>;
 
-    /// The CPUs that an interrupt may go to (`smp_affinity_list`).
+    /// The CPUs that an interrupt may go to (`smp_affinity_list`). While it is on its way to others
+    /// that may be those it comes from: [`Port::await_interrupts`].
     fn irq_affinity(&self, irq: u32) -> Result<CpuSet, SysError>;
+
+    /// Waits as long as an interrupt that is on its way should need to arrive, so that a second look at
+    /// its affinity shows more than the first.
+    fn await_interrupts(&self);
 
     /// The CPUs that it goes to (`effective_affinity_list`); `None` where the kernel does not
     /// tell, or nothing was chosen yet. Right after [`Port::set_irq_affinity`] it may still be the

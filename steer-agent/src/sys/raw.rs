@@ -6,7 +6,7 @@
 
 #![allow(
     unsafe_code,
-    reason = "ioctl(SIOCETHTOOL), setsockopt(NETLINK_EXT_ACK), SO_PEERGROUPS take pointers"
+    reason = "ioctl(SIOCETHTOOL), NETLINK_EXT_ACK, SO_PEERGROUPS, SO_NETNS_COOKIE take pointers"
 )]
 
 use std::ffi::{c_int, c_void};
@@ -140,6 +140,22 @@ pub(super) fn peer_groups(socket: BorrowedFd<'_>) -> Result<Vec<u32>, Errno> {
             errno => return Err(errno),
         }
     }
+}
+
+/// The cookie of the network namespace that a socket is in (`SO_NETNS_COOKIE`; 5.14).
+pub(super) fn netns_cookie(socket: BorrowedFd<'_>) -> Result<u64, Errno> {
+    /// include/uapi/asm-generic/socket.h.
+    const SO_NETNS_COOKIE: c_int = 71;
+    let mut cookie: u64 = 0;
+    let mut length = libc::socklen_t::try_from(size_of_val(&cookie)).map_err(|_| Errno::INVAL)?;
+    let value = (&raw mut cookie).cast::<c_void>();
+    // SAFETY: `value` points to `length` writable bytes that live until the call returns; the kernel
+    // writes no more than that, and any bytes are valid in a `u64`.
+    let result = unsafe {
+        let fd = socket.as_raw_fd();
+        libc::getsockopt(fd, libc::SOL_SOCKET, SO_NETNS_COOKIE, value, &raw mut length)
+    };
+    if result < 0 { Err(last_errno()) } else { Ok(cookie) }
 }
 
 fn last_errno() -> Errno {

@@ -191,6 +191,17 @@ fn put(request: &mut [u8], at: usize, bytes: &[u8]) {
     }
 }
 
+/// Everything that reads an answer, on any bytes; and a rule that was read is the one that is written.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(in crate::sys) fn any_bytes(bytes: &[u8]) {
+    let _ = (count(bytes), numbers(bytes), location(bytes));
+    if let Some(RuleContent::Exact(found)) = rule(bytes)
+        && let Some(request) = insert_request(None, &found)
+    {
+        assert_eq!(rule(&request), Some(RuleContent::Exact(found)));
+    }
+}
+
 #[cfg(test)]
 #[path = "rule_wire_tests.rs"]
 mod tests;

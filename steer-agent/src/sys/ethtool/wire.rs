@@ -279,6 +279,19 @@ pub(super) fn set_table_request(table: &[QueueId], input_xfrm: u8) -> Vec<u8> {
     request
 }
 
+/// Everything that reads an answer, on any bytes; and a table that was read is the one that is written.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(in crate::sys) fn any_bytes(bytes: &[u8]) {
+    let names = names(bytes).unwrap_or_default();
+    let _ = (channels(bytes), rx_rings(bytes), ports_are_hashed(bytes), coalesce(bytes));
+    let _ = (rx_ring_size(bytes), value(bytes), rule_count(bytes), table(bytes));
+    let _ = features(bytes, &names);
+    if let Some(config) = rss(bytes).filter(|config| !config.table.is_empty()) {
+        let written = rss(&set_table_request(&config.table, 0));
+        assert_eq!(written.map(|rss| rss.table), Some(config.table));
+    }
+}
+
 #[cfg(test)]
 #[path = "wire_tests.rs"]
 mod tests;

@@ -71,11 +71,15 @@ impl State {
         self.irqs.retain(|_, irq| !irq.name.starts_with(&prefix));
     }
 
-    /// x86 delivers to one CPU of the set (`arch/x86/kernel/apic/vector.c`; the real one takes the
-    /// CPU with the most free vectors).
+    /// x86 delivers to one CPU of the set: the present one if it may (`assign_vector_locked`,
+    /// arch/x86/kernel/apic/vector.c), else, on the real one, that with the most free vectors.
     pub(super) fn fire(&mut self, irq: u32) {
         if let Some(irq) = self.irqs.get_mut(&irq) {
-            let target = irq.affinity.intersection(&self.online).first();
+            let allowed = irq.affinity.intersection(&self.online);
+            if irq.effective.first().is_some_and(|present| allowed.contains(present)) {
+                return;
+            }
+            let target = allowed.first();
             irq.effective = target.map_or_else(|| irq.effective.clone(), CpuSet::single);
         }
     }
@@ -147,7 +151,7 @@ impl State {
                 if irq.managed {
                     return refuse(Errno::IO);
                 }
-                irq.affinity = cpus.clone();
+                irq.coming_from = (std::mem::replace(&mut irq.affinity, cpus.clone()), irq.lag);
                 if !irq.idle {
                     self.fire(*number);
                 }
