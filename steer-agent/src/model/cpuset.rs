@@ -14,6 +14,8 @@ const MAX_CPU: CpuId = 8191;
 /// A set of CPUs; its text form is the kernel's list form, `0-3,8`
 /// (`/proc/irq/N/smp_affinity_list`, cpuset(7) "List format").
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(with = "String"))]
 #[serde(try_from = "String", into = "String")]
 pub struct CpuSet(BTreeSet<CpuId>);
 

@@ -57,3 +57,14 @@ pub struct Facts {
     /// `net.core.rps_sock_flow_entries`; above zero with per-queue counts means RFS.
     pub rps_sock_flow_entries: Option<u64>,
 }
+
+/// What a report says of the machine. Nothing is decided by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// Model of the CPUs (`/proc/cpuinfo`).
+    pub cpu_model: Option<String>,
+    /// Maker and product, as the firmware has them (`/sys/class/dmi/id`).
+    pub product: Option<String>,
+    /// Whether the CPUs say that a hypervisor runs them; `None` where they cannot say.
+    pub virtual_machine: Option<bool>,
+}

@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
-use steer_common::toeplitz;
+use steer_common::toeplitz::{self, Table};
 
 use super::mapping::bucket_of;
 use super::{Flow, FlowAddr, HashFields, QueueId};
@@ -46,6 +46,12 @@ impl KeyVariant {
 /// `None` where it is not known which fields enter it, or the key is too short.
 #[must_use]
 pub fn flow_hash(key: &[u8], addr: &FlowAddr, fields: HashFields) -> Option<u32> {
+    flow_hash_by(&Table::new(key)?, addr, fields)
+}
+
+/// The same by the table of a key, which is worth making once for many flows.
+#[must_use]
+pub fn flow_hash_by(table: &Table, addr: &FlowAddr, fields: HashFields) -> Option<u32> {
     const TCP: u8 = 6;
     const UDP: u8 = 17;
     let v4 = addr.local.is_ipv4();
@@ -68,7 +74,11 @@ pub fn flow_hash(key: &[u8], addr: &FlowAddr, fields: HashFields) -> Option<u32>
         input.extend(addr.remote.port().to_be_bytes());
         input.extend(addr.local.port().to_be_bytes());
     }
-    toeplitz::hash(key, &input)
+    if input.len() > toeplitz::INPUT_BYTES {
+        return None;
+    }
+    let (words, _) = input.as_chunks::<4>();
+    Some(words.iter().enumerate().fold(0, |hash, (place, word)| hash ^ table.word(place, *word)))
 }
 
 /// Fewest flows that a variant is chosen by: with two queues a wrong one fits eight flows by chance
@@ -85,13 +95,13 @@ pub fn calibrate<'a>(
     flows: &(impl Iterator<Item = &'a Flow> + Clone),
 ) -> Option<KeyVariant> {
     KeyVariant::ALL.into_iter().find(|variant| {
-        let key = variant.of(told);
+        let Some(key) = Table::new(&variant.of(told)) else { return false };
         let mut seen_queues = Vec::new();
         let (mut checked, mut agreeing) = (0usize, 0usize);
         for flow in flows.clone() {
             let Some(seen) = flow.queue else { continue };
-            let bucket =
-                flow_hash(&key, &flow.addr, fields).and_then(|hash| bucket_of(hash, table.len()));
+            let bucket = flow_hash_by(&key, &flow.addr, fields)
+                .and_then(|hash| bucket_of(hash, table.len()));
             let Some(predicted) = bucket.and_then(|bucket| table.get(bucket)) else { continue };
             checked += 1;
             agreeing += usize::from(*predicted == seen);

@@ -133,6 +133,7 @@ impl Mapping {
 
 /// What follows from a [`Mapping`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum MappingVerdict {
     /// At least 99 % of the samples follow the table.

@@ -22,6 +22,21 @@ impl Matrix {
         self.cells.len().checked_div(self.columns).unwrap_or(0)
     }
 
+    /// Whether the cells fill whole rows: so it is with every table that was made here, and need not
+    /// be with one that was read.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        match self.columns {
+            0 => self.cells.is_empty(),
+            columns => self.cells.len().is_multiple_of(columns),
+        }
+    }
+
+    /// All cells, row by row.
+    pub fn cells(&self) -> impl Iterator<Item = u64> + '_ {
+        self.cells.iter().copied()
+    }
+
     /// Number of columns.
     #[must_use]
     pub fn columns(&self) -> usize {

@@ -17,6 +17,7 @@ const TCP_AND_UDP: [u8; 2] = [6, 17];
 
 /// One flow, and the queue that its packets go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Rule {
     /// The flow, in canonical form: see [`Rule::new`].
     pub flow: FlowAddr,
@@ -26,6 +27,7 @@ pub struct Rule {
 
 /// What is found at a location of the rule table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum RuleContent {
     /// Nothing.
@@ -38,6 +40,7 @@ pub enum RuleContent {
 
 /// Where a rule is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Location {
     /// At this number of the table.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CpuId, Matrix, Nic, QueueId, Topology};
+use super::{CpuId, Interrupts, Matrix, Nic, QueueId, Topology};
 
 /// One reading of everything. Two of them make a `World`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,13 @@ pub struct Sample {
     /// read.
     #[serde(default)]
     pub listening: Option<BTreeSet<(u8, u16)>>,
+    /// Interrupts of the NICs and calls from CPU to CPU; `None` where nobody asked for them, or they
+    /// could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interrupts: Option<Interrupts>,
+    /// One consumption in 2 to the power of this was put down to its flow; `None` where unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flow_sampling: Option<u32>,
     /// In-kernel failure counters by name.
     pub health: Vec<(String, u64)>,
     /// Sentences about what could not be read this time.
@@ -92,6 +99,7 @@ pub struct NicCounters {
 
 /// The two ends of a flow, this host's first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct FlowAddr {
     /// IP protocol: 6 is TCP, 17 is UDP.
     pub protocol: u8,

@@ -107,6 +107,8 @@ pub struct Alignment {
     pub protocol_share: Option<f64>,
     /// Shares by distance between the two CPUs, nearest first; they add up to one.
     pub by_distance: Vec<(Distance, f64)>,
+    /// Consumption by its two CPUs, those with any, in the order of their numbers.
+    pub by_cpu: Vec<CpuPair>,
     /// Consumption per second.
     pub consumed_per_s: f64,
     /// Modelled cost of one cache line per consumption over its distance, in nanoseconds per second.
@@ -115,7 +117,28 @@ pub struct Alignment {
     pub unattributed_per_s: f64,
 }
 
+/// Consumption on one CPU of what another polled.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct CpuPair {
+    /// The CPU that polled the RX queue.
+    pub softirq_cpu: CpuId,
+    /// The CPU that consumed.
+    pub consumer_cpu: CpuId,
+    /// Between the two.
+    pub distance: Distance,
+    /// Consumption per second.
+    pub per_s: f64,
+}
+
 impl World {
+    /// Share of its time that `cpu` spends in softirqs; `None` where unknown.
+    #[must_use]
+    pub fn softirq_share_of(&self, cpu: CpuId) -> Option<f64> {
+        let shares = self.softirq_share.as_ref()?;
+        shares.iter().find(|(id, _)| *id == cpu).map(|(_, share)| *share)
+    }
+
     /// What happened between two samples. `settled_ns` is the moment (on the clock of
     /// [`Sample::at_ns`]) after which what is seen reflects the present settings: flows last
     /// consumed before it are left out of the check of the mapping.
@@ -284,15 +307,20 @@ impl Window<'_> {
         let total = by_napi.total();
         let mut counts = [0u64; Distance::ALL.len()];
         let mut cost_ns = 0.0;
+        let mut by_cpu = Vec::new();
         for napi in 0..by_napi.rows() {
             for (consumer, count) in by_napi.row(napi).iter().enumerate() {
                 if *count == 0 {
                     continue;
                 }
-                let distance = match (CpuId::try_from(napi), CpuId::try_from(consumer)) {
-                    (Ok(napi), Ok(consumer)) => self.now.topology.distance(napi, consumer),
-                    _ => Distance::Remote,
+                let (Ok(softirq_cpu), Ok(consumer_cpu)) =
+                    (CpuId::try_from(napi), CpuId::try_from(consumer))
+                else {
+                    continue;
                 };
+                let distance = self.now.topology.distance(softirq_cpu, consumer_cpu);
+                let per_s = *count as f64 / self.seconds;
+                by_cpu.push(CpuPair { softirq_cpu, consumer_cpu, distance, per_s });
                 counts[distance as usize] += count;
                 cost_ns += *count as f64 * distance.line_ns();
             }
@@ -305,6 +333,7 @@ impl Window<'_> {
                 .zip(counts)
                 .map(|(distance, count)| (distance, count as f64 / total.max(1) as f64))
                 .collect(),
+            by_cpu,
             consumed_per_s: total as f64 / self.seconds,
             cost_ns_per_s: cost_ns / self.seconds,
             unattributed_per_s: unattributed as f64 / self.seconds,

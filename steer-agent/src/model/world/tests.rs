@@ -34,7 +34,7 @@ fn sample(at_ns: u64, counters: NicCounters, flows: Vec<Flow>) -> Sample {
         flows,
         listening: Some([(6, 9000)].into()),
         health: vec![("table_full".to_owned(), at_ns / SECOND_NS)],
-        missing: Vec::new(),
+        ..Sample::default()
     }
 }
 
