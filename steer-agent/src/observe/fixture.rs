@@ -1,9 +1,12 @@
 //! Trees of /proc and /sys as text, for tests: the shipped readers run over them.
 //!
-//! A line is `path = text` for a file (`\n` for a line break), `path -> target` for a symbolic
-//! link, and `path (0444) = text` for a file that nobody may write. `#` starts a comment.
+//! A line is `path = text` for a file (`\n` for a line break, `\t` and `\0` likewise), `path -> target`
+//! for a symbolic link, and `path (0444) = text` for a file that nobody may write. `#` starts a comment.
+
+#![allow(clippy::expect_used, reason = "a test that cannot set up its tree has failed")]
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use crate::sys::{Machine, Root};
@@ -14,41 +17,59 @@ pub(crate) struct Fixture {
 }
 
 impl Fixture {
+    #[cfg(test)]
     pub(crate) fn new(text: &str) -> Self {
-        let fixture = Self { dir: tempfile::tempdir().expect("a directory") };
-        for directory in ["proc", "sys"] {
-            fs::create_dir(fixture.dir.path().join(directory)).expect("made");
-        }
+        let fixture = Self::empty();
         fixture.add(text);
         fixture
     }
 
+    /// A tree with nothing in it.
+    pub(crate) fn empty() -> Self {
+        let fixture = Self { dir: tempfile::tempdir().expect("a directory") };
+        for directory in ["proc", "sys"] {
+            fs::create_dir(fixture.dir.path().join(directory)).expect("made");
+        }
+        fixture
+    }
+
     /// Adds to the tree, or replaces files in it.
+    #[cfg(test)]
     pub(crate) fn add(&self, text: &str) {
-        for line in text.lines().map(str::trim) {
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            if let Some((path, target)) = line.split_once(" -> ") {
-                symlink(target, self.place(path)).expect("linked");
-            } else {
-                let (path, value) =
-                    line.split_once(" =").expect("`path = text` or `path -> target`");
-                let (path, mode) = match path.strip_suffix(" (0444)") {
-                    Some(path) => (path, 0o444),
-                    None => (path, 0o644),
-                };
-                let path = self.place(path);
-                fs::write(&path, value.trim_start().replace("\\n", "\n") + "\n").expect("written");
-                fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("changed");
-            }
+        for line in text.lines() {
+            self.add_line(line).expect(line);
         }
     }
 
-    fn place(&self, path: &str) -> std::path::PathBuf {
+    /// The same with one line; one that is no entry, or cannot be where it is to be, is an error.
+    pub(crate) fn add_line(&self, line: &str) -> io::Result<()> {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            return Ok(());
+        }
+        if let Some((path, target)) = line.split_once(" -> ") {
+            return symlink(target, self.place(path)?);
+        }
+        let no_entry = || io::Error::other("neither `path = text` nor `path -> target`");
+        let (path, value) = line.split_once(" =").ok_or_else(no_entry)?;
+        let (path, mode) = match path.strip_suffix(" (0444)") {
+            Some(path) => (path, 0o444),
+            None => (path, 0o644),
+        };
+        let path = self.place(path)?;
+        let value = value.trim_start();
+        let escapes = [("\\n", "\n"), ("\\t", "\t"), ("\\0", "\0")];
+        let text = escapes.iter().fold(value.to_owned(), |text, (from, to)| text.replace(from, to));
+        fs::write(&path, text + "\n")?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))
+    }
+
+    fn place(&self, path: &str) -> io::Result<std::path::PathBuf> {
         let path = self.dir.path().join(path);
-        fs::create_dir_all(path.parent().expect("below the root")).expect("made");
-        path
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        Ok(path)
     }
 
     pub(crate) fn root(&self) -> Root {

@@ -6,11 +6,9 @@
 
 use std::path::Path;
 
-use procfs::FromBufRead as _;
-use procfs::net::Snmp;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::model::{CpuId, CpuInfo, CpuSet, TcpSegments, Topology};
+use crate::model::{CpuId, CpuInfo, CpuSet, HostFacts, TcpSegments, Topology};
 use crate::sys::SysError;
 use crate::sys::root::{self, Root};
 
@@ -26,8 +24,17 @@ pub fn monotonic_ns() -> u64 {
 
 /// The online CPUs and what they share.
 pub fn topology(root: &Root) -> Result<Topology, SysError> {
+    topology_after(root, Topology::default())
+}
+
+/// The same where it was `known` before: what online CPUs share does not change, and to read it takes some
+/// fifteen files of each.
+pub(super) fn topology_after(root: &Root, known: Topology) -> Result<Topology, SysError> {
     let dir = root.sys("devices/system/cpu");
     let online: CpuSet = root::read_value(&dir.join("online"))?;
+    if !online.is_empty() && known.cpus.iter().map(|cpu| cpu.id).eq(online.iter()) {
+        return Ok(known);
+    }
     let cpus = online.iter().map(|id| cpu(&dir.join(format!("cpu{id}")), id)).collect();
     Ok(Topology { cpus })
 }
@@ -51,10 +58,23 @@ pub fn softirq_ns(root: &Root) -> Result<Vec<(CpuId, u64)>, SysError> {
 pub fn tcp_segments(root: &Root) -> Result<TcpSegments, SysError> {
     let path = root.proc("thread-self/net/snmp");
     let text = root::read(&path)?;
-    let snmp = Snmp::from_buf_read(text.as_bytes()).map_err(|error| {
-        SysError::unexpected("read", path.display().to_string(), error.to_string())
-    })?;
-    Ok(TcpSegments { sent: snmp.tcp_out_segs, retransmitted: snmp.tcp_retrans_segs })
+    segments(&text).map_err(|why| SysError::unexpected("read", path.display().to_string(), why))
+}
+
+/// Two lines for each protocol, the first with names, the second with numbers (net/ipv4/proc.c). Read by
+/// hand: procfs takes fields by their place, and refuses the whole file of Linux 7.2.
+fn segments(text: &str) -> Result<TcpSegments, String> {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp:"));
+    let (Some(names), Some(numbers)) = (lines.next(), lines.next()) else {
+        return Err("it has no two lines that begin with `Tcp:`".to_owned());
+    };
+    let fields = || names.split_whitespace().zip(numbers.split_whitespace());
+    let field = |name: &str| {
+        let found = fields().find(|(found, _)| *found == name);
+        let number = found.and_then(|(_, number)| number.parse().ok());
+        number.ok_or_else(|| format!("it has no number `{name}` of TCP"))
+    };
+    Ok(TcpSegments { sent: field("OutSegs")?, retransmitted: field("RetransSegs")? })
 }
 
 /// `cpuN user nice system idle iowait irq softirq …`
@@ -104,9 +124,45 @@ fn caches(dir: &Path, id: CpuId) -> Vec<(u32, CpuSet)> {
     names.iter().filter_map(cache).collect()
 }
 
+/// What kind of machine this is, as far as it tells.
+#[must_use]
+pub fn host_facts(root: &Root) -> HostFacts {
+    let dmi = |name: &str| root::read(&root.sys("class/dmi/id").join(name)).ok();
+    let words: Vec<String> =
+        [dmi("sys_vendor"), dmi("product_name")].into_iter().flatten().collect();
+    let product = words.join(" ");
+    let (cpu_model, virtual_machine) =
+        cpu_facts(&root::read(&root.proc("cpuinfo")).unwrap_or_default());
+    HostFacts {
+        cpu_model,
+        product: Some(product).filter(|product| !product.is_empty()),
+        virtual_machine,
+    }
+}
+
+/// Model of the first CPU, and whether it has the bit that hypervisors set (`hypervisor` among the flags,
+/// arch/x86/include/asm/cpufeatures.h `X86_FEATURE_HYPERVISOR`). Other architectures have none.
+fn cpu_facts(cpuinfo: &str) -> (Option<String>, Option<bool>) {
+    let field = |name: &str| {
+        let mut fields = cpuinfo.lines().filter_map(|line| line.split_once(':'));
+        fields.find(|(found, _)| found.trim() == name).map(|(_, value)| value.trim().to_owned())
+    };
+    let flags = field("flags");
+    let virtual_machine =
+        flags.map(|flags| flags.split_whitespace().any(|flag| flag == "hypervisor"));
+    (field("model name").filter(|model| !model.is_empty()), virtual_machine)
+}
+
 /// The `nodeN` link of the CPU's directory (drivers/base/node.c `register_cpu_under_node`).
 fn node(dir: &Path) -> Option<u32> {
     root::list(dir).ok()?.iter().find_map(|name| name.strip_prefix("node")?.parse().ok())
+}
+
+/// Any text as a file of /proc.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn any_text(text: &str) {
+    let _ = (softirq_ticks(text), segments(text), cpu_facts(text));
+    super::interrupts::any_text(text);
 }
 
 #[cfg(test)]

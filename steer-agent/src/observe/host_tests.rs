@@ -24,6 +24,18 @@ fn two_sockets_with_a_cpu_missing() {
 }
 
 #[test]
+fn what_is_known_is_read_again_when_other_cpus_are_online() {
+    let fixture = Fixture::new(TWO_SOCKETS);
+    let root = fixture.root();
+    let whole = topology(&root).expect("readable");
+    let mut known = whole.clone();
+    known.cpus[0].package = Some(7);
+    assert_eq!(topology_after(&root, known.clone()).expect("readable"), known, "taken as it is");
+    known.cpus.pop();
+    assert_eq!(topology_after(&root, known).expect("readable"), whole);
+}
+
+#[test]
 fn softirq_time_keeps_the_cpus_numbers() {
     let times = softirq_ns(&Fixture::new(TWO_SOCKETS).root()).expect("readable");
     let tick_ns = NS_PER_S / procfs::ticks_per_second();
@@ -80,4 +92,30 @@ proptest! {
     fn any_stat_is_answered(text in "(cpu[0-9]{0,2} ?([0-9 ]|x){0,30}\n|\\PC{0,20}\n){0,6}") {
         let _ = softirq_ticks(&text);
     }
+}
+
+#[test]
+fn segments_are_found_by_name() {
+    // The fields of Linux 6.18, and one more that some later kernel may put before them.
+    let text = "Ip: Forwarding DefaultTTL\nIp: 1 64\n\
+                Tcp: RtoAlgorithm New RtoMin InSegs OutSegs RetransSegs InErrs\n\
+                Tcp: 1 9 200 700 800 3 0\nUdp: InDatagrams\nUdp: 5\n";
+    assert_eq!(segments(text), Ok(TcpSegments { sent: 800, retransmitted: 3 }));
+    let why = segments("Tcp: OutSegs\nTcp: 8\n").expect_err("no RetransSegs");
+    assert!(why.contains("RetransSegs"), "{why}");
+    assert!(segments("Tcp: OutSegs RetransSegs\n").is_err());
+    assert!(segments("").is_err());
+}
+
+#[test]
+fn this_host_counts_its_segments() {
+    tcp_segments(&Root::default()).expect("readable");
+}
+
+#[test]
+fn a_machine_says_what_it_is_or_not() {
+    let x86 = "processor\t: 0\nmodel name\t: AMD EPYC 7B13\nflags\t\t: fpu de hypervisor lm\n\n";
+    assert_eq!(cpu_facts(x86), (Some("AMD EPYC 7B13".to_owned()), Some(true)));
+    assert_eq!(cpu_facts("flags : fpu hypervisorish\n"), (None, Some(false)));
+    assert_eq!(cpu_facts("processor : 0\nFeatures : fp asimd\n"), (None, None));
 }

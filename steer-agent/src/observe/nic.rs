@@ -44,6 +44,31 @@ pub fn members(machine: &Machine, name: &str) -> Option<Vec<String>> {
     Some(slaves.split_whitespace().map(str::to_owned).collect())
 }
 
+/// The NICs that the packets of a virtual interface come through, over any number of layers (VLANs,
+/// bonds, bridges): those below it with a device of their own. Empty where the kernel tells of none.
+#[must_use]
+pub fn carriers(machine: &Machine, name: &str) -> Vec<String> {
+    let root = machine.root();
+    let (mut found, mut seen) = (Vec::new(), vec![name.to_owned()]);
+    let mut layer = seen.clone();
+    while let Some(above) = layer.pop() {
+        for entry in root::list(&root.nic(&above)).unwrap_or_default() {
+            let Some(lower) = entry.strip_prefix("lower_").map(str::to_owned) else { continue };
+            if seen.contains(&lower) {
+                continue;
+            }
+            seen.push(lower.clone());
+            if root.nic(&lower).join("device").exists() {
+                found.push(lower);
+            } else {
+                layer.push(lower);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
 /// Reads everything that is known of `name`.
 pub fn read(machine: &Machine, name: &str) -> Result<Nic, SysError> {
     read_noting(machine, name, &mut Vec::new())
@@ -112,16 +137,6 @@ pub fn read_noting(
         bus: id.bus,
         address: id.address,
     })
-}
-
-/// What the interface with this index is called now.
-#[must_use]
-pub fn called(machine: &Machine, ifindex: u32) -> Option<String> {
-    let is = |name: &String| {
-        let found: Option<u32> = attribute(machine.root(), name, "ifindex").ok().flatten();
-        found == Some(ifindex)
-    };
-    list(machine).ok()?.into_iter().find(is)
 }
 
 /// Why the table of `nic` cannot be steered, as a sentence; `None` if it can. Whether it *should*
@@ -225,7 +240,11 @@ fn rss(machine: &Machine, nic: &str, notes: &mut Notes<'_>) -> Result<Option<Rss
 /// The kernel's own key, which drivers that show none program (`netdev_rss_key_fill`): igb up to
 /// 6.12, vmxnet3, tg3. It is drawn when a driver first asks, and zeros before.
 fn system_key(root: &Root) -> Option<RssKey> {
-    let text = root::read(&root.proc("sys/net/core/netdev_rss_key")).ok()?;
+    key(&root::read(&root.proc("sys/net/core/netdev_rss_key")).ok()?)
+}
+
+/// `6d:5a:…`, as `net/core/sysctl_net_core.c` prints it.
+pub(super) fn key(text: &str) -> Option<RssKey> {
     let bytes = text.split(':').map(|byte| u8::from_str_radix(byte, 16).ok());
     let bytes: Vec<u8> = bytes.collect::<Option<_>>()?;
     let drawn = bytes.iter().any(|byte| *byte != 0);

@@ -130,7 +130,16 @@ fn a_bond_has_members_and_nothing_else_has() {
     let machine = fixture.machine();
     assert_eq!(members(&machine, "bond0"), Some(vec!["eth0".to_owned(), "eth1".to_owned()]));
     assert_eq!(members(&machine, "eth0"), None);
-    assert_eq!(list(&machine).expect("listed"), ["bond0", "eth0", "eth0.5"]);
+    // A VLAN on the bond, beside a port that is no NIC: packets come through the members' devices.
+    fixture.add(
+        "sys/class/net/bond0.7/lower_bond0 = x
+         sys/class/net/bond0/lower_eth0 = x
+         sys/class/net/bond0/lower_tap0 = x
+         sys/class/net/tap0/ifindex = 11",
+    );
+    assert_eq!(carriers(&machine, "bond0.7"), ["eth0"]);
+    assert_eq!(carriers(&machine, "tap0"), Vec::<String>::new());
+    assert_eq!(list(&machine).expect("listed"), ["bond0", "bond0.7", "eth0", "eth0.5", "tap0"]);
 }
 
 #[test]

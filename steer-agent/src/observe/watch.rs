@@ -8,9 +8,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::calibrate::Calibration;
-use super::{KernelSide, Observer, ProgramStatus, StartOptions, WatchedNic, host, nic, sampling};
-use crate::model::{Nic, NicCounters, NicSample, Sample};
-use crate::sys::{Machine, SysError, diag};
+use super::{
+    KernelSide, Observer, ProgramStatus, StartOptions, WatchedNic, host, interrupts, nic, sampling,
+};
+use crate::model::{Nic, NicCounters, NicSample, Sample, Topology};
+use crate::sys::{Machine, Port as _, SysError, diag};
 
 /// Long enough to see every flow that matters once; short enough to go unnoticed.
 const WARM_UP: Duration = Duration::from_millis(400);
@@ -26,6 +28,9 @@ pub struct Watch<'a> {
     /// Consumption so far, and one in 2^this is remembered by flow.
     consumed: u64,
     sampling: u32,
+    with_interrupts: bool,
+    /// As read last.
+    topology: Topology,
 }
 
 /// One NIC under observation.
@@ -49,13 +54,36 @@ impl<'a> Watch<'a> {
             .map(|told| Watched { told, calibration: Calibration::default() })
             .collect();
         let since_ns = host::monotonic_ns();
-        Ok(Self { machine, kernel, nics, last_ns: since_ns, since_ns, consumed: 0, sampling: 0 })
+        Ok(Self {
+            machine,
+            kernel,
+            nics,
+            last_ns: since_ns,
+            since_ns,
+            consumed: 0,
+            sampling: 0,
+            with_interrupts: false,
+            topology: Topology::default(),
+        })
+    }
+
+    /// Reads `/proc/interrupts` with every sample from now on, which takes milliseconds on a machine
+    /// with hundreds of CPUs.
+    #[must_use]
+    pub fn with_interrupts(self) -> Self {
+        Self { with_interrupts: true, ..self }
     }
 
     /// The programs, and what became of each.
     #[must_use]
     pub fn programs(&self) -> Vec<ProgramStatus> {
         self.kernel.programs()
+    }
+
+    /// CPU time of each program in seconds, and how often it ran, while the kernel measures.
+    #[must_use]
+    pub fn run_times(&self) -> Vec<(String, f64, u64)> {
+        self.kernel.run_times()
     }
 
     /// Reads and writes the kernel side's maps once, as every later look does, to see that it may.
@@ -86,7 +114,7 @@ impl<'a> Watch<'a> {
         for (index, watched) in self.nics.iter_mut().enumerate() {
             let mut read = nic::read_noting(self.machine, &watched.told.name, &mut missing);
             if read.as_ref().is_err_and(SysError::is_gone)
-                && let Some(name) = nic::called(self.machine, watched.told.ifindex)
+                && let Some(name) = self.machine.called(watched.told.ifindex)
             {
                 read = nic::read_noting(self.machine, &name, &mut missing);
             }
@@ -108,15 +136,25 @@ impl<'a> Watch<'a> {
         let mut note = |what: &str, error: &dyn std::fmt::Display| {
             missing.push(format!("{what}: {error}"));
         };
-        let topology = host::topology(self.machine.root())
+        let known = std::mem::take(&mut self.topology);
+        let topology = host::topology_after(self.machine.root(), known)
             .map_err(|error| note("CPU topology", &error))
             .unwrap_or_default();
+        self.topology.clone_from(&topology);
         let softirq_ns = host::softirq_ns(self.machine.root())
             .map_err(|error| note("softirq time", &error))
             .ok();
         let tcp = host::tcp_segments(self.machine.root())
             .map_err(|error| note("TCP segments", &error))
             .ok();
+        let interrupts = if self.with_interrupts {
+            let nics = settings.iter().map(|(_, _, nic)| nic);
+            interrupts::read(self.machine.root(), nics)
+                .map_err(|error| note("interrupts by CPU", &error))
+                .ok()
+        } else {
+            None
+        };
         // The counters last, and the clock right after: rates are counts over this time.
         let reading = self.kernel.read().context("reading the eBPF maps")?;
         let at_ns = host::monotonic_ns();
@@ -131,6 +169,7 @@ impl<'a> Watch<'a> {
             let counters = counters.get_mut(index).and_then(Option::take).unwrap_or_default();
             nics.push(NicSample { nic, counters });
         }
+        let flow_sampling = Some(self.sampling);
         self.adapt_sampling(&nics, at_ns);
         self.last_ns = at_ns;
         let listening = diag::listening().map_err(|error| log::debug!("{error}")).ok();
@@ -143,6 +182,8 @@ impl<'a> Watch<'a> {
             nics,
             flows: reading.flows,
             listening,
+            interrupts,
+            flow_sampling,
             health: reading.health,
             missing,
         })

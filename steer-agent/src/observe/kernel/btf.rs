@@ -7,7 +7,7 @@
 //! The format is `Documentation/bpf/btf.rst`. Any bytes are answered: with a type, with absence, or
 //! with a sentence, never with a panic.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Where the kernel shows its own types (since 5.4, `CONFIG_DEBUG_INFO_BTF`).
 pub(super) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -137,7 +137,7 @@ impl<'a> Types<'a> {
         let mut bit_offset = 0u32;
         let mut found = None;
         for name in path.split('.') {
-            let (offset, bits, next) = self.find(id, name, 0)?;
+            let (offset, bits, next) = self.find(id, name, 0, &mut HashSet::new())?;
             bit_offset = bit_offset.checked_add(offset)?;
             found = Some(Member { bit_offset, bits });
             id = next;
@@ -145,13 +145,22 @@ impl<'a> Types<'a> {
         found
     }
 
-    /// Offset, width in bits and type of a member, looked for in anonymous members too.
-    fn find(&self, id: u32, name: &str, depth: u32) -> Option<(u32, u32, u32)> {
+    /// Offset, width in bits and type of a member, looked for in anonymous members too. What is in
+    /// `seen` has no such member: without it, types that hold themselves or one another several times
+    /// would be looked through in every way that leads to them.
+    fn find(
+        &self,
+        id: u32,
+        name: &str,
+        depth: u32,
+        seen: &mut HashSet<usize>,
+    ) -> Option<(u32, u32, u32)> {
         if depth > MAX_DEPTH {
             return None;
         }
         let (start, head) = self.resolve(id)?;
-        if head.kind != kind::STRUCT && head.kind != kind::UNION {
+        let is_structure = matches!(head.kind, kind::STRUCT | kind::UNION);
+        if !is_structure || !seen.insert(start) {
             return None;
         }
         let mut anonymous = Vec::new();
@@ -172,7 +181,7 @@ impl<'a> Types<'a> {
             }
         }
         anonymous.into_iter().find_map(|(offset, member_type)| {
-            let (inner, bits, next) = self.find(member_type, name, depth + 1)?;
+            let (inner, bits, next) = self.find(member_type, name, depth + 1, seen)?;
             Some((offset.checked_add(inner)?, bits, next))
         })
     }
@@ -255,6 +264,15 @@ fn half(bytes: &[u8], at: usize) -> Option<u16> {
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+/// Any bytes as type information, asked for members as the fields are.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn any_bytes(bytes: &[u8]) {
+    if let Ok(types) = Types::parse(bytes) {
+        let _ = super::fields::find(&types, &[]);
+        let _ = (types.member("out", "one.b"), types.member("out", "q"), types.member("in", "a.b"));
+    }
 }
 
 #[cfg(test)]

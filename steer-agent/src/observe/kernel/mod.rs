@@ -5,23 +5,30 @@
 //! layout    NICs and CPUs -> sizes of the maps
 //! programs  which program hooks where, and what became of it
 //! read      maps -> plain values
+//! verifier  what each program costs the kernel's verifier
 //! ```
 //!
 //! [`KernelSide::start`] does all of it; dropping the value detaches every program. Nothing is
 //! pinned: if the agent is killed, the kernel removes programs and maps with its descriptors.
 
+pub mod accept;
 mod btf;
+mod connect_fields;
 mod fields;
 mod layout;
 mod nics;
 mod programs;
 mod read;
+pub mod verifier;
 
-use std::{fmt, fs, io, os::unix::fs::MetadataExt as _};
+use std::{
+    fmt, fs, io,
+    os::{fd::OwnedFd, unix::fs::MetadataExt as _},
+};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use aya::{
-    Btf, Ebpf, EbpfLoader,
+    Btf, Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{Array, HashMap as KernelHashMap, MapData},
 };
 use aya_log::EbpfLogger;
@@ -33,6 +40,7 @@ use steer_common::{
     toeplitz::Table,
 };
 
+pub use connect_fields::connect_fields;
 pub use fields::names as field_names;
 pub use nics::{HashSource, WatchedNic};
 pub use programs::{ProgramStatus, can_run};
@@ -47,6 +55,15 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/st
 
 /// The calling thread's network namespace; its inode number is what the kernel knows it by.
 const NETNS: &str = "/proc/thread-self/ns/net";
+/// A flow that was not consumed from for so long has most likely ended; one that was only silent is
+/// noted anew with its next consumption.
+const FLOW_IDLE_NS: u64 = 30_000_000_000;
+
+/// Any bytes as the kernel's type information.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn any_types(bytes: &[u8]) {
+    btf::any_bytes(bytes);
+}
 
 /// What counts packets by queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,6 +110,7 @@ pub struct KernelSide {
     netns: u32,
     programs: Vec<ProgramStatus>,
     missing: Vec<String>,
+    flow_idle_ns: u64,
 }
 
 impl fmt::Debug for KernelSide {
@@ -105,32 +123,20 @@ impl fmt::Debug for KernelSide {
     }
 }
 
+/// Has the kernel measure the run time of all BPF programs until the result is dropped (since 5.8,
+/// `BPF_ENABLE_STATS`, kernel/bpf/syscall.c); it needs `CAP_SYS_ADMIN`.
+pub fn measure() -> Result<OwnedFd> {
+    aya::sys::enable_stats(aya::sys::Stats::RunTime).context(
+        "the kernel does not measure BPF programs (`metrics.bpf_run_time`); that takes Linux 5.8 and \
+         CAP_SYS_ADMIN",
+    )
+}
+
 impl KernelSide {
     /// Loads the programs, tells them about the NICs and attaches them.
     pub fn start(options: &StartOptions) -> Result<Self> {
-        ensure!(
-            !OBJECT.is_empty(),
-            "this steer was built without its kernel side (STEER_SKIP_EBPF); it cannot observe"
-        );
-        let types = kernel_types()?;
-        let parsed = Types::parse(&types).with_context(|| btf::VMLINUX.to_owned())?;
-        let (offsets, mut missing) = fields::find(&parsed, &options.absent)?;
-        let btf = Btf::parse(&types, aya::Endianness::default()).context(btf::VMLINUX)?;
-
-        let cpus = aya::util::nr_cpus().map_err(|(path, error)| anyhow!("{path}: {error}"))?;
-        let xdp = options.observer == Observer::Xdp;
-        let layout = Layout::new(&options.nics, u32::try_from(cpus)?, xdp);
-        let netns = netns();
-        let knobs = Knobs {
-            debug: u32::from(options.debug),
-            xdp: u32::from(xdp),
-            netns,
-            bucket_stride: layout.bucket_stride,
-            queue_stride: layout.queue_stride,
-            cpu_stride: layout.cpu_stride,
-            offsets,
-        };
-        let mut ebpf = load(&knobs, &layout, &btf)?;
+        let Loaded { mut ebpf, btf, layout, netns, mut missing } =
+            Loaded::new(options, VerifierLogLevel::default())?;
         let logger = options.debug.then(|| EbpfLogger::init(&mut ebpf)).transpose()?;
 
         let mut side = Self {
@@ -141,6 +147,7 @@ impl KernelSide {
             netns,
             programs: Vec::new(),
             missing: Vec::new(),
+            flow_idle_ns: FLOW_IDLE_NS,
         };
         for (index, nic) in options.nics.iter().enumerate() {
             side.tell(u32::try_from(index)?, nic)?;
@@ -165,7 +172,7 @@ impl KernelSide {
             .collect::<Result<_>>()?;
         Ok(KernelReading {
             counters,
-            flows: read::flows(&self.ebpf, &self.nics)?,
+            flows: read::flows(&mut self.ebpf, &self.nics, self.flow_idle_ns)?,
             health: read::health(&self.ebpf)?,
             missing: self.missing.clone(),
         })
@@ -174,6 +181,19 @@ impl KernelSide {
     /// What the XDP observer saw; empty with the other one.
     pub fn received_flows(&self) -> Result<Vec<ReceivedFlow>> {
         read::received(&self.ebpf, &self.nics)
+    }
+
+    /// CPU time of each loaded program in seconds, and how often it ran, while the kernel measures
+    /// ([`measure`]); programs that cannot be asked are left out.
+    #[must_use]
+    pub fn run_times(&self) -> Vec<(String, f64, u64)> {
+        let programs = self.ebpf.programs().filter_map(|(name, program)| {
+            let info = program.info().ok()?;
+            Some((name.to_owned(), info.run_time().as_secs_f64(), info.run_count()))
+        });
+        let mut times: Vec<_> = programs.collect();
+        times.sort_by(|a, b| a.0.cmp(&b.0));
+        times
     }
 
     /// The observer's programs and what became of each.
@@ -218,6 +238,11 @@ impl KernelSide {
             *known = nic.clone();
         }
         Ok(())
+    }
+
+    /// Forgets a flow once nobody has consumed from it for so long; 30 s if never called.
+    pub fn set_flow_idle(&mut self, idle_ns: u64) {
+        self.flow_idle_ns = idle_ns;
     }
 
     /// Takes one consumption in `2^shift` for the table of flows; 0 takes all. Counts are scaled up
@@ -267,7 +292,47 @@ fn kernel_types() -> Result<Vec<u8>> {
     }
 }
 
-fn load(knobs: &Knobs, layout: &Layout, btf: &Btf) -> Result<Ebpf> {
+/// Maps and programs, the programs not yet in the kernel.
+struct Loaded {
+    ebpf: Ebpf,
+    btf: Btf,
+    layout: Layout,
+    netns: u32,
+    /// Sentences about kernel fields that are missing.
+    missing: Vec<String>,
+}
+
+impl Loaded {
+    /// With `log` for how much the verifier says where it refuses a program.
+    fn new(options: &StartOptions, log: VerifierLogLevel) -> Result<Self> {
+        ensure!(
+            !OBJECT.is_empty(),
+            "this steer was built without its kernel side (STEER_SKIP_EBPF); it cannot observe"
+        );
+        let types = kernel_types()?;
+        let parsed = Types::parse(&types).with_context(|| btf::VMLINUX.to_owned())?;
+        let (offsets, missing) = fields::find(&parsed, &options.absent)?;
+        let btf = Btf::parse(&types, aya::Endianness::default()).context(btf::VMLINUX)?;
+
+        let cpus = aya::util::nr_cpus().map_err(|(path, error)| anyhow!("{path}: {error}"))?;
+        let xdp = options.observer == Observer::Xdp;
+        let layout = Layout::new(&options.nics, u32::try_from(cpus)?, xdp);
+        let netns = netns();
+        let knobs = Knobs {
+            debug: u32::from(options.debug),
+            xdp: u32::from(xdp),
+            netns,
+            bucket_stride: layout.bucket_stride,
+            queue_stride: layout.queue_stride,
+            cpu_stride: layout.cpu_stride,
+            offsets,
+        };
+        let ebpf = load(&knobs, &layout, &btf, log)?;
+        Ok(Self { ebpf, btf, layout, netns, missing })
+    }
+}
+
+fn load(knobs: &Knobs, layout: &Layout, btf: &Btf, log: VerifierLogLevel) -> Result<Ebpf> {
     // Before 5.11 maps count against this limit, and its usual 64 KiB hold none of them. Where it may
     // not be raised, creating a map fails and says so.
     let unlimited = Rlimit { current: None, maximum: None };
@@ -275,7 +340,7 @@ fn load(knobs: &Knobs, layout: &Layout, btf: &Btf) -> Result<Ebpf> {
         log::debug!("RLIMIT_MEMLOCK stays as it is: {error}");
     }
     let mut loader = EbpfLoader::new();
-    loader.btf(Some(btf)).override_global("KNOBS", knobs, true);
+    loader.btf(Some(btf)).override_global("KNOBS", knobs, true).verifier_log_level(log);
     for (map, entries) in layout.map_sizes() {
         loader.map_max_entries(map, entries);
     }

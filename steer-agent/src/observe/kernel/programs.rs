@@ -35,9 +35,9 @@ enum Need {
 }
 
 /// A line of the table.
-struct Spec {
+pub(super) struct Spec {
     /// The function's name in the object.
-    name: &'static str,
+    pub(super) name: &'static str,
     hook: Hook,
     observers: &'static [Observer],
     need: Need,
@@ -145,7 +145,7 @@ pub(super) fn attach(
 ) -> Result<Vec<ProgramStatus>> {
     let mut statuses = Vec::new();
     let mut one_of: Option<Result<()>> = None;
-    for spec in PROGRAMS.iter().filter(|spec| spec.observers.contains(&observer)) {
+    for spec in of(observer) {
         let outcome = attach_one(ebpf, btf, spec, nics);
         let status = status(ebpf, spec, &outcome);
         let needed = || format!("program {} ({}: {})", spec.name, status.hook, spec.purpose);
@@ -167,27 +167,42 @@ pub(super) fn attach(
 }
 
 fn attach_one(ebpf: &mut Ebpf, btf: &Btf, spec: &Spec, nics: &[WatchedNic]) -> Result<()> {
+    load_one(ebpf, btf, spec).map_err(|error| match spec.hook {
+        Hook::Function(_) => explain_fentry(error),
+        Hook::Tracepoint(_) | Hook::Xdp => error.into(),
+    })?;
     let program = ebpf.program_mut(spec.name).ok_or_else(|| anyhow!("it is not in the object"))?;
     match spec.hook {
-        Hook::Tracepoint(name) => {
-            let program: &mut BtfTracePoint = program.try_into()?;
-            program.load(name, btf)?;
-            program.attach()?;
+        Hook::Tracepoint(_) => {
+            <&mut BtfTracePoint>::try_from(program)?.attach()?;
         }
-        Hook::Function(name) => {
-            let program: &mut FEntry = program.try_into()?;
-            program.load(name, btf).map_err(explain_fentry)?;
-            program.attach()?;
+        Hook::Function(_) => {
+            <&mut FEntry>::try_from(program)?.attach()?;
         }
         Hook::Xdp => {
             let program: &mut Xdp = program.try_into()?;
-            program.load()?;
             for nic in nics {
                 attach_xdp(program, nic)?;
             }
         }
     }
     Ok(())
+}
+
+/// Hands a program to the verifier.
+pub(super) fn load_one(ebpf: &mut Ebpf, btf: &Btf, spec: &Spec) -> Result<(), ProgramError> {
+    // That all of the table are in the object is seen by every start.
+    let program = ebpf.program_mut(spec.name).ok_or(ProgramError::NotLoaded)?;
+    match spec.hook {
+        Hook::Tracepoint(name) => <&mut BtfTracePoint>::try_from(program)?.load(name, btf),
+        Hook::Function(name) => <&mut FEntry>::try_from(program)?.load(name, btf),
+        Hook::Xdp => <&mut Xdp>::try_from(program)?.load(),
+    }
+}
+
+/// The programs of an observer.
+pub(super) fn of(observer: Observer) -> impl Iterator<Item = &'static Spec> {
+    PROGRAMS.iter().filter(move |spec| spec.observers.contains(&observer))
 }
 
 /// The verifier has no objection that it would report as "not permitted": that is a policy.

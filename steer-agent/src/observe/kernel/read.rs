@@ -122,22 +122,32 @@ pub(super) fn clear_buckets(ebpf: &mut Ebpf, layout: &Layout, slot: u32) -> Resu
     Ok(())
 }
 
-/// All flows that were consumed.
-pub(super) fn flows(ebpf: &Ebpf, nics: &[WatchedNic]) -> Result<Vec<Flow>> {
-    let flows = entries::<FlowKey, FlowStat>(ebpf, "FLOWS", abi::FLOWS)?;
+/// All flows that were consumed in the last `idle_ns`. The others are forgotten: without that the
+/// table would fill up with closed flows, each of which costs two system calls a window.
+pub(super) fn flows(ebpf: &mut Ebpf, nics: &[WatchedNic], idle_ns: u64) -> Result<Vec<Flow>> {
+    let mut flows = entries::<FlowKey, FlowStat>(ebpf, "FLOWS", abi::FLOWS)?;
+    // The latest consumption is the clock: while nothing is consumed nothing needs to go.
+    let latest_ns = flows.values().map(|stat| stat.last_ns).max().unwrap_or(0);
+    let idle = |stat: &FlowStat| latest_ns.saturating_sub(stat.last_ns) > idle_ns;
+    forget(ebpf, flows.extract_if(|_, stat| idle(stat)).map(|(key, _)| key))?;
     Ok(flows.into_iter().map(|(key, stat)| flow(&key, &stat, nics)).collect())
+}
+
+fn forget(ebpf: &mut Ebpf, keys: impl Iterator<Item = FlowKey>) -> Result<()> {
+    let mut table: KernelHashMap<&mut MapData, FlowKey, FlowStat> =
+        KernelHashMap::try_from(map_mut(ebpf, "FLOWS")?)?;
+    for key in keys {
+        // It may have been evicted meanwhile.
+        let _ = table.remove(&key);
+    }
+    Ok(())
 }
 
 /// Forgets the flows of a NIC, whose computed hashes have lost their meaning.
 pub(super) fn forget_flows(ebpf: &mut Ebpf, slot: u32) -> Result<()> {
     let flows = entries::<FlowKey, FlowStat>(ebpf, "FLOWS", abi::FLOWS)?;
-    let mut table: KernelHashMap<&mut MapData, FlowKey, FlowStat> =
-        KernelHashMap::try_from(map_mut(ebpf, "FLOWS")?)?;
-    for (key, _) in flows.iter().filter(|(_, stat)| u32::from(stat.nic) == slot) {
-        // It may have been evicted meanwhile.
-        let _ = table.remove(key);
-    }
-    Ok(())
+    let its = flows.into_iter().filter(|(_, stat)| u32::from(stat.nic) == slot);
+    forget(ebpf, its.map(|(key, _)| key))
 }
 
 /// All flows that the XDP observer saw.
