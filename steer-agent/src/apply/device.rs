@@ -5,6 +5,9 @@ use crate::model::{FlowAddr, Location, Rule, RuleContent, RuleTable, canonical};
 use crate::plan::{Change, Target, Value};
 use crate::sys::{Port, SysError};
 
+/// Looks at an interrupt's affinity before it is believed not to be what it should be.
+const LOOKS: u32 = 8;
+
 /// A NIC with the door to it. It remembers the rule table, which takes a call for each rule to read,
 /// for as long as it lives: make a new one for every plan.
 pub struct Device<'a> {
@@ -53,6 +56,35 @@ impl<'a> Device<'a> {
         }
     }
 
+    /// Reads what `target` is set to, where `expected` should be found. An interrupt that is on its way
+    /// shows for a moment the CPUs that it comes from ([`Port::await_interrupts`]), so anything else is
+    /// believed only if it stays.
+    pub fn read_expecting(&mut self, target: &Target, expected: &Value) -> Result<Value, Failure> {
+        let mut found = self.read(target)?;
+        if !matches!(target, Target::IrqAffinity { .. }) {
+            return Ok(found);
+        }
+        for _ in 1..LOOKS {
+            if found == *expected {
+                break;
+            }
+            self.port.await_interrupts();
+            found = self.read(target)?;
+        }
+        Ok(found)
+    }
+
+    /// Reads what `target` is set to, to see whether it is at `home` already. An interrupt that was sent
+    /// away from there a moment ago may still seem to be.
+    pub(super) fn read_settled(&mut self, target: &Target, home: &Value) -> Result<Value, Failure> {
+        let found = self.read(target)?;
+        if !matches!(target, Target::IrqAffinity { .. }) || found != *home {
+            return Ok(found);
+        }
+        self.port.await_interrupts();
+        self.read(target)
+    }
+
     /// Writes one change and reads it back.
     pub(super) fn write(&mut self, change: &Change) -> Result<(), Failure> {
         let (nic, port) = (self.nic, self.port);
@@ -74,7 +106,7 @@ impl<'a> Device<'a> {
             }
         };
         written.map_err(|error| failure(target, &error))?;
-        let found = self.read(target)?;
+        let found = self.read_expecting(target, &change.to)?;
         // Where an interrupt is delivered is not asked here: x86 moves it when it next fires
         // (kernel/irq/migration.c), and until then `effective_affinity_list` names the old CPU.
         // Whether the queue followed is for `verify` to see.

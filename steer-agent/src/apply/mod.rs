@@ -9,8 +9,11 @@
 //! Whether it helped is not decided here: see [`verify`].
 
 mod ban;
+pub mod connect;
 mod device;
+mod home;
 pub mod journal;
+pub mod listener;
 mod release;
 mod restore;
 #[cfg(test)]
@@ -22,13 +25,15 @@ pub mod verify;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-use crate::model::RuleContent;
+use crate::model::{CpuSet, RuleContent};
 use crate::plan::pins::OwnRule;
 use crate::plan::{Change, Step, Target, Value};
 use crate::sys::Port;
 
 pub use ban::{Ban, Lifted, lift};
 pub use device::Device;
+use home::Home;
+use journal::Irq;
 pub use journal::{Journal, JournalError};
 pub use release::{ReleaseError, Released, release};
 pub use restore::{Restoration, RestoreError, Trust, restore};
@@ -106,7 +111,7 @@ pub fn apply(
     for Step { change, .. } in steps {
         let found = match ahead.insert(&change.target, &change.to) {
             Some(value) => Ok(value.clone()),
-            None => device.read(&change.target),
+            None => device.read_expecting(&change.target, &change.from),
         };
         match found {
             Ok(found) if found == change.from => changes.push(change.clone()),
@@ -125,7 +130,14 @@ pub fn apply(
     if !receipt.contested.is_empty() || changes.is_empty() {
         return Ok(receipt);
     }
-    journal.intend(&changes, |irq| port.irq_name(irq))?;
+    let why = |change: &Change| {
+        let step = steps.iter().find(|step| step.change == *change)?;
+        (!step.reason.is_empty()).then(|| step.reason.clone())
+    };
+    journal.intend_because(&changes, why, |irq| Irq {
+        name: port.irq_name(irq),
+        served_by: home::served_by(irq, port),
+    })?;
     let mut changes = changes.into_iter();
     for change in changes.by_ref() {
         match device.write(&change) {
@@ -135,7 +147,7 @@ pub fn apply(
                 // The failed one may have been carried out in part, so it is taken back as well.
                 let mut undo = std::mem::take(&mut receipt.done);
                 undo.push(change);
-                take_back(nic, &undo, port, &mut receipt);
+                take_back(nic, &undo, journal, port, &mut receipt);
                 break;
             }
         }
@@ -162,8 +174,28 @@ pub fn apply(
 }
 
 /// Undoes `changes`, newest first, trying each, and notes in `receipt` what came of it.
-pub fn take_back(nic: &str, changes: &[Change], port: &dyn Port, receipt: &mut Receipt) {
+pub fn take_back(
+    nic: &str,
+    changes: &[Change],
+    journal: &Journal,
+    port: &dyn Port,
+    receipt: &mut Receipt,
+) {
     let mut device = Device::new(nic, port);
+    let home = |change: &Change, device: &mut Device<'_>| {
+        let Target::IrqAffinity { irq, .. } = change.target else { return None };
+        let served_by = journal.entry(&change.target)?.served_by;
+        let is_ours = device.read(&change.target).is_ok_and(|found| found == change.to);
+        home::of(irq, &change.from, served_by).filter(|_| is_ours)
+    };
+    let homes: Vec<Home> = changes.iter().filter_map(|change| home(change, &mut device)).collect();
+    home::lead(&homes, port);
+    let on_its_way_home = |target: &Target, found: &Value| match (target, found) {
+        (Target::IrqAffinity { irq, .. }, Value::Cpus(cpus)) => {
+            homes.iter().any(|(led, cpu)| led == irq && *cpus == CpuSet::single(*cpu))
+        }
+        _ => false,
+    };
     let mut stuck: HashSet<&Target> = HashSet::new();
     for change in changes.iter().rev() {
         let undo = change.inverse();
@@ -175,9 +207,11 @@ pub fn take_back(nic: &str, changes: &[Change], port: &dyn Port, receipt: &mut R
             });
             continue;
         }
-        let outcome = match device.read(&undo.target) {
+        let outcome = match device.read_settled(&undo.target, &undo.to) {
             Ok(found) if found == undo.to => Ok(()),
-            Ok(found) if found == undo.from => device.write(&undo),
+            Ok(found) if found == undo.from || on_its_way_home(&undo.target, &found) => {
+                device.write(&undo)
+            }
             Ok(found) => {
                 receipt.contested.push(Contest {
                     target: undo.target.clone(),

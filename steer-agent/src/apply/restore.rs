@@ -11,8 +11,10 @@ use std::path::PathBuf;
 
 use super::ban::{self, Lifted};
 use super::device::Device;
+use super::home::{self, Home};
+use super::journal::Entry;
 use super::{Contest, Failure, Journal, JournalError};
-use crate::model::QueueId;
+use crate::model::{CpuId, QueueId};
 use crate::plan::{Change, Target, Value};
 use crate::sys::{Port, SysError};
 
@@ -26,7 +28,7 @@ pub enum Trust {
 }
 
 /// What became of a restoration.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Restoration {
     /// Put back.
     pub restored: Vec<Target>,
@@ -40,6 +42,16 @@ pub struct Restoration {
     pub ban: Option<Lifted>,
     /// The journal was of no use any more; this is why, and where it was moved.
     pub stale: Option<(String, PathBuf)>,
+    /// The journal could not be shortened: it still names what is back already. That is harmless, for
+    /// another restoration finds it so.
+    pub unkept: Option<JournalError>,
+    /// Interrupts that may go where they could before and are still served by another CPU than then,
+    /// with that CPU: they have not fired since. The kernel leaves them there.
+    pub away: Vec<(u32, CpuId)>,
+    /// The table is back, and the kernel counts it as set by a user (`IFF_RXFH_CONFIGURED`), which cannot
+    /// be read and so not put back: "default" would move so many buckets, and until then no fewer than so
+    /// many queues are allowed.
+    pub marked: Option<(usize, QueueId)>,
 }
 
 impl Restoration {
@@ -150,10 +162,16 @@ pub fn restore(
     // Table and rules first: they have the traffic, and must not point at queues on their way home.
     let mut entries = journal.record().entries.clone();
     entries.sort_by(|a, b| a.target.cmp(&b.target));
+    let mut homes = None;
     for entry in &entries {
         let target = &entry.target;
+        if matches!(target, Target::IrqAffinity { .. }) && homes.is_none() {
+            let led = homes_of(&entries, &journal, nic, trust, &mut device, port);
+            home::lead(&led, port);
+            homes = Some(led);
+        }
         if let Target::IrqAffinity { irq, .. } = target
-            && port.irq_name(*irq) != entry.irq_name
+            && !is_same_irq(entry.irq_name.as_deref(), &journal.record().nic, nic, *irq, port)
         {
             outcome.failed.push(Failure {
                 target: target.clone(),
@@ -167,10 +185,10 @@ pub fn restore(
             });
             continue;
         }
-        match device.read(target) {
+        match device.read_settled(target, &entry.original) {
             Err(failure) => outcome.failed.push(failure),
             Ok(found) if found == entry.original => outcome.already.push(target.clone()),
-            Ok(found) if trust == Trust::OwnOnly && !entry.ours.contains(&found) => {
+            Ok(found) if trust == Trust::OwnOnly && !entry.is_ours(&found) => {
                 let expected = entry.ours.last().unwrap_or(&entry.original).clone();
                 outcome.foreign.push(Contest { target: target.clone(), expected, found });
             }
@@ -184,12 +202,62 @@ pub fn restore(
             }
         }
     }
+    outcome.away = home::away(&homes.unwrap_or_default(), port);
+    outcome.marked = marked(&outcome, &entries, nic, port);
     let settled: HashSet<Target> =
         outcome.restored.iter().chain(&outcome.already).cloned().collect();
-    journal.forget(&settled)?;
+    // What was put back is put back, whatever becomes of the journal.
+    outcome.unkept = journal.forget(&settled).err();
     // Last, so that nobody moves an interrupt before it is home.
-    outcome.ban = ban::lift(&mut journal, port)?;
+    match ban::lift(&mut journal, port) {
+        Ok(lifted) => outcome.ban = lifted,
+        Err(error) => outcome.unkept = Some(error),
+    }
     Ok(outcome)
+}
+
+/// Where the interrupts are to be led before they may go to several CPUs again.
+fn homes_of(
+    entries: &[Entry],
+    journal: &Journal,
+    nic: &str,
+    trust: Trust,
+    device: &mut Device<'_>,
+    port: &dyn Port,
+) -> Vec<Home> {
+    let home = |entry: &Entry| {
+        let Target::IrqAffinity { irq, .. } = entry.target else { return None };
+        let home = home::of(irq, &entry.original, entry.served_by)?;
+        let name = entry.irq_name.as_deref();
+        let found = device.read_settled(&entry.target, &entry.original).ok()?;
+        let is_left = found != entry.original && (trust == Trust::Force || entry.is_ours(&found));
+        (is_left && is_same_irq(name, &journal.record().nic, nic, irq, port)).then_some(home)
+    };
+    entries.iter().filter_map(home).collect()
+}
+
+/// Whether the interrupt still has the name that it had then. Drivers build it from the interface's, and
+/// take the new one when the interface is set up after it was renamed; its affinity outlasts that
+/// (`irq_setup_affinity`, kernel/irq/manage.c).
+fn is_same_irq(then: Option<&str>, nic_then: &str, nic: &str, irq: u32, port: &dyn Port) -> bool {
+    let now = port.irq_name(irq);
+    now.as_deref() == then || now == then.map(|name| name.replace(nic_then, nic))
+}
+
+/// What is left to say of a table that is back and is not the kernel's default.
+fn marked(
+    outcome: &Restoration,
+    entries: &[Entry],
+    nic: &str,
+    port: &dyn Port,
+) -> Option<(usize, QueueId)> {
+    let is_back =
+        outcome.restored.contains(&Target::Table) || outcome.already.contains(&Target::Table);
+    let entry = entries.iter().find(|entry| entry.target == Target::Table).filter(|_| is_back)?;
+    let Value::Table(table) = &entry.original else { return None };
+    let rings = port.rx_rings(nic).ok().flatten().filter(|rings| *rings > 0)?;
+    let moves = table.iter().zip((0..rings).cycle()).filter(|(now, then)| **now != *then).count();
+    (moves > 0).then(|| (moves, table.iter().max().map_or(0, |highest| highest + 1)))
 }
 
 /// Why this journal no longer speaks of what is there, if so.
@@ -202,7 +270,7 @@ fn stale(journal: &Journal, nic: &str, port: &dyn Port) -> Result<Option<String>
         ));
     }
     let device = port.identity(nic).map_err(RestoreError::Device)?;
-    if device == record.device {
+    if device.is_same(&record.device) {
         return Ok(None);
     }
     Ok(Some(format!(

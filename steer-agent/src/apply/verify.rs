@@ -2,6 +2,8 @@
 //!
 //! Pure: a promise made when the plan was applied, and the worlds that followed.
 
+use std::collections::HashMap;
+
 use crate::model::{CpuId, Driver, MappingVerdict, NicWorld, QueueId, TableWrite, TcpSegments};
 use crate::plan::{Change, Host, Target, Value};
 
@@ -28,6 +30,8 @@ pub struct Promise {
     pub share_before: Option<f64>,
     /// Share that the plan expected.
     pub share_planned: Option<f64>,
+    /// The CPU that polled each bucket's queue before.
+    polled_by: Vec<Option<CpuId>>,
     /// How often the carrier had changed; `None` also where the write itself takes the link down, as was
     /// permitted: taking it back would do so again.
     carrier_changes: Option<u64>,
@@ -67,6 +71,7 @@ impl Promise {
             changes,
             share_before: before.alignment.share,
             share_planned,
+            polled_by: polled_by(before),
             carrier_changes: before.nic.carrier_changes.filter(|_| !resets_link),
             lost: lost(before),
             tcp: host.tcp,
@@ -134,10 +139,23 @@ impl Promise {
         if let (Some(before), Some(share)) = (self.share_before, now.alignment.share)
             && share + HARM < before
         {
+            // A proxy that is reloaded or a worker that moves in this very window makes it fall too. What
+            // the settings did to the traffic that is here now shows beside what the old ones would have.
+            let shares = [&self.polled_by, &polled_by(now)].map(|cpus| share_if(cpus, now));
+            let old = match shares {
+                [Some(old), Some(new)] if new + HARM >= old => {
+                    return Verdict::Keep { share: Some(share) };
+                }
+                [old, _] => old,
+            };
+            let as_before = old.map(|old| {
+                format!(", and this traffic would be at {:.0} % as it was before", old * 100.0)
+            });
             return Verdict::TakeBack(format!(
-                "alignment fell from {:.0} % to {:.0} %",
+                "alignment fell from {:.0} % to {:.0} %{}",
                 before * 100.0,
-                share * 100.0
+                share * 100.0,
+                as_before.unwrap_or_default()
             ));
         }
         Verdict::Keep { share: now.alignment.share }
@@ -158,6 +176,26 @@ impl Promise {
     }
 }
 
+/// The CPU that polls each bucket's queue; empty without a table.
+fn polled_by(world: &NicWorld) -> Vec<Option<CpuId>> {
+    let cpus: HashMap<QueueId, CpuId> =
+        world.queues.iter().filter_map(|queue| Some((queue.queue, queue.napi_cpu()?))).collect();
+    let table = world.nic.rss.as_ref().map_or(&[] as &[QueueId], |rss| &rss.table);
+    table.iter().map(|queue| cpus.get(queue).copied()).collect()
+}
+
+/// Share of `now`'s demand that would be aligned with buckets polled by `cpus`; `None` where either is
+/// unknown.
+fn share_if(cpus: &[Option<CpuId>], now: &NicWorld) -> Option<f64> {
+    let demand = now.demand_per_s.as_ref().filter(|demand| demand.len() == cpus.len())?;
+    let each =
+        || demand.iter().zip(cpus).flat_map(|(row, cpu)| row.iter().map(move |at| (cpu, at)));
+    let all: f64 = each().map(|(_, (_, rate))| rate).sum();
+    let aligned: f64 =
+        each().filter(|(cpu, (at, _))| **cpu == Some(*at)).map(|(_, (_, rate))| rate).sum();
+    (all > 0.0).then(|| aligned / all)
+}
+
 /// Packets that the NIC lost so far, as far as it says.
 fn lost(world: &NicWorld) -> Option<u64> {
     let drops = &world.nic.drops;
@@ -168,7 +206,7 @@ fn lost(world: &NicWorld) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Alignment, CpuSet, Mapping, Nic, QueueWorld, Topology};
+    use crate::model::{Alignment, CpuSet, Mapping, Nic, QueueWorld, Rss, Topology};
 
     fn world(share: f64, softirq_cpu: CpuId) -> NicWorld {
         NicWorld {
@@ -235,6 +273,43 @@ mod tests {
                 Verdict::TakeBack(reason) => assert!(reason.contains(why), "{reason}"),
                 other => panic!("{why}: {other:?}"),
             }
+        }
+    }
+
+    /// Two queues on CPUs 0 and 1 with a bucket each, consumed on these CPUs.
+    fn two(consumers: [CpuId; 2], polled_by: [CpuId; 2]) -> NicWorld {
+        let queues = polled_by.iter().zip(0..).map(|(&cpu, queue)| QueueWorld {
+            queue,
+            softirq_cpu: Some(cpu),
+            packets_per_s: 1000.0,
+            ..QueueWorld::default()
+        });
+        let aligned = consumers.iter().zip(&polled_by).filter(|(a, b)| a == b).count();
+        let mut world = world(aligned as f64 / 2.0, polled_by[0]);
+        world.queues = queues.collect();
+        world.nic.rss = Some(Rss { table: vec![0, 1], ..Rss::default() });
+        world.demand_per_s = Some(consumers.iter().map(|&cpu| vec![(cpu, 500.0)]).collect());
+        world
+    }
+
+    #[test]
+    fn what_the_load_did_is_not_put_down_to_the_settings() {
+        let topology = Topology::default();
+        let host = Host::alone(&topology, None);
+        // Both buckets were consumed where they are polled, but for the write: to CPUs 3 and 1.
+        let before = two([0, 1], [0, 1]);
+        let promise = Promise::new(vec![], &before, &host, Some(1.0));
+        // Other workers since: 0 % with these settings, and 0 % with the old ones.
+        let others = two([5, 6], [3, 1]);
+        assert_eq!(promise.judge(&others, &host), Verdict::Keep { share: Some(0.0) });
+        // The same workers: the write did it.
+        match promise.judge(&two([0, 1], [3, 1]), &host) {
+            Verdict::TakeBack(why) => {
+                let expected =
+                    "alignment fell from 100 % to 50 %, and this traffic would be at 100 %";
+                assert!(why.starts_with(expected), "{why}");
+            }
+            other => panic!("{other:?}"),
         }
     }
 
