@@ -65,6 +65,8 @@ pub struct Experience {
     last: Option<Outcome>,
     pace: Pace,
     pins: PinSet,
+    /// Memory of the estimate.
+    scratch: Vec<(CpuId, f64)>,
 }
 
 /// Where a bucket or a queue has been, to see that it goes to and fro.
@@ -118,6 +120,7 @@ impl Default for Experience {
             last: None,
             pace: Pace::First,
             pins: PinSet::default(),
+            scratch: Vec::new(),
         }
     }
 }
@@ -146,7 +149,7 @@ impl Experience {
             return;
         }
         for (row, now) in self.demand.iter_mut().zip(demand) {
-            *row = blend(row, now);
+            blend(row, now, &mut self.scratch);
         }
         for (rate, now) in self.load.iter_mut().zip(load) {
             *rate += NEWEST * (now - *rate);
@@ -337,17 +340,23 @@ fn total(demand: &[Vec<(CpuId, f64)>]) -> f64 {
     demand.iter().flatten().map(|(_, rate)| rate).sum()
 }
 
-/// The estimate of one bucket after one more window.
-fn blend(before: &[(CpuId, f64)], now: &[(CpuId, f64)]) -> Vec<(CpuId, f64)> {
-    let mut rates: BTreeMap<CpuId, f64> = BTreeMap::new();
-    for (cpu, rate) in before {
-        *rates.entry(*cpu).or_default() += (1.0 - NEWEST) * rate;
-    }
-    for (cpu, rate) in now {
-        *rates.entry(*cpu).or_default() += NEWEST * rate;
-    }
-    let all: f64 = rates.values().sum();
-    rates.into_iter().filter(|(_, rate)| *rate > FAINT * all).collect()
+/// Makes `row`, the estimate of one bucket, that after one more window. `scratch` is memory to be used
+/// again.
+fn blend(row: &mut Vec<(CpuId, f64)>, now: &[(CpuId, f64)], scratch: &mut Vec<(CpuId, f64)>) {
+    let before = row.iter().map(|(cpu, rate)| (*cpu, (1.0 - NEWEST) * rate));
+    scratch.clear();
+    scratch.extend(before.chain(now.iter().map(|(cpu, rate)| (*cpu, NEWEST * rate))));
+    scratch.sort_unstable_by_key(|(cpu, _)| *cpu);
+    scratch.dedup_by(|next, kept| {
+        let same = next.0 == kept.0;
+        if same {
+            kept.1 += next.1;
+        }
+        same
+    });
+    let all: f64 = scratch.iter().map(|(_, rate)| rate).sum();
+    row.clear();
+    row.extend(scratch.iter().filter(|(_, rate)| *rate > FAINT * all));
 }
 
 #[cfg(test)]

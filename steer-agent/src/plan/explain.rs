@@ -12,6 +12,26 @@ use crate::policy::Policy;
 /// readers and one-off processes.
 const FAINT: f64 = 0.01;
 
+/// From so many packets per second on, it is worth a word that nobody reads them.
+const BUSY_PER_S: f64 = 100.0;
+/// A reader takes at least one in so many packets: even reads of a megabyte are of 700 at a time.
+const PACKETS_A_READ: f64 = 10_000.0;
+
+/// That packets arrive and no process reads them, if it is so: there is nobody to align with.
+pub(super) fn nobody_reads(world: &NicWorld) -> Option<String> {
+    let packets_per_s: f64 = world.queues.iter().map(|queue| queue.packets_per_s).sum();
+    // By queue, so that what was read of a queue whose CPU is not known yet counts too.
+    let read_per_s: f64 = world.queues.iter().map(|queue| queue.consumed_per_s).sum();
+    let read_per_s = read_per_s + world.alignment.unattributed_per_s;
+    (packets_per_s >= BUSY_PER_S && read_per_s * PACKETS_A_READ < packets_per_s).then(|| {
+        format!(
+            "{packets_per_s:.0} packets per second arrive and no process is seen to read them: they are \
+             forwarded, or read where steer cannot follow them (by kernel threads, or in a container \
+             behind a NIC that reports no hash); there is nobody to align with"
+        )
+    })
+}
+
 /// Why there is nothing to plan by.
 pub(super) fn too_little(world: &NicWorld, policy: &Policy) -> String {
     let (seen, needed) = (world.demand_samples, policy.least_samples);
@@ -77,10 +97,12 @@ pub(super) fn reasons(
         reasons.push(format!("no queue for the consumers on CPUs {bare:?}: {why}"));
     }
     let staying = Staying::count(setting, indices, problem, to, &hosts);
-    if let Some(refusal) = setting.policy.table_refusal(&setting.world.nic) {
+    let refusal = setting.policy.table_refusal(&setting.world.nic).map(|why| why.to_string());
+    let unwanted = || "`policy.move_table` is false".to_owned();
+    if let Some(why) = refusal.or_else(|| (!setting.policy.move_table).then(unwanted)) {
         let buckets = staying.heavy + staying.light;
         if buckets > 0 {
-            reasons.insert(0, format!("{buckets} buckets stay: {refusal}"));
+            reasons.insert(0, format!("{buckets} buckets stay: {why}"));
         }
         return reasons;
     }

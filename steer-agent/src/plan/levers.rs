@@ -37,6 +37,7 @@ const FLEETING: f64 = 0.5;
 /// Shares of consumption that each lever could align. Fitted to the window: an upper bound where
 /// flows are short, and never reported as a result.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Levers {
     /// Table and interrupts alone.
     pub table: f64,
@@ -57,6 +58,7 @@ pub struct Levers {
 
 /// What a number of exact-match rules could reach.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PinLever {
     /// How many.
     pub rules: usize,
@@ -113,7 +115,7 @@ pub(super) fn levers(
             let mut rest = all.clone();
             let mut aligned = 0.0;
             for flow in accepted {
-                aligned += take(&mut rest.demand, flow);
+                aligned += take(rest.demand.to_mut(), flow);
             }
             let (by_table, share) = fitter.fit(&rest, aligned)?;
             levers.accept = Some(share);
@@ -166,7 +168,7 @@ struct Fitter<'a> {
 impl Fitter<'_> {
     /// The table and interrupts for `traffic`, and the share that they and what is `aligned` by other
     /// means reach together.
-    fn fit(&mut self, traffic: &Traffic, aligned: f64) -> Option<(Arrangement, f64)> {
+    fn fit(&mut self, traffic: &Traffic<'_>, aligned: f64) -> Option<(Arrangement, f64)> {
         let setting =
             Setting { demand: &traffic.demand, load: &traffic.load, traffic, ..*self.setting };
         let indices: Indices = setting.indices();
@@ -181,7 +183,7 @@ impl Fitter<'_> {
     /// The share with `rules` rules among `flows`, starting from a table that reaches `share`.
     fn with_rules(
         &mut self,
-        all: &Traffic,
+        all: &Traffic<'_>,
         aligned: f64,
         flows: &[&FlowWorld],
         rules: usize,
@@ -215,13 +217,13 @@ impl Fitter<'_> {
 
     /// `all` with the heaviest flows that `arrangement` leaves elsewhere tied to a queue of their
     /// consumer, where it has one.
-    fn ruled(
+    fn ruled<'a>(
         &self,
-        all: &Traffic,
+        all: &Traffic<'a>,
         flows: &[&FlowWorld],
         rules: usize,
         arrangement: &Arrangement,
-    ) -> Traffic {
+    ) -> Traffic<'a> {
         let queue_on: BTreeMap<CpuId, usize> = (0..)
             .zip(&arrangement.cpus)
             .filter_map(|(queue, cpu)| Some(((*cpu)?, queue)))

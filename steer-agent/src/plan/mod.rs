@@ -19,6 +19,8 @@
 //! 5. [`pins`], if the policy asks for it: the heaviest flows that the table leaves far from their
 //!    consumers get exact-match rules.
 //! 6. [`levers`] says what table, rules and accept steering could each reach.
+//!    Where accept steering is on, queues go one to one to the workers' CPUs first, and stay there
+//!    ([`accept`]).
 //! 7. [`explain`] says what was left undone, and why.
 //!
 //! # Guarantees
@@ -39,6 +41,7 @@
 //!
 //! Pure: no I/O, no clock, no randomness.
 
+pub mod accept;
 mod capacity;
 pub mod experience;
 mod explain;
@@ -58,16 +61,18 @@ use crate::model::{CpuId, MappingVerdict, NicWorld};
 use crate::policy::Policy;
 
 use setting::Setting;
-use solve::{Budget, Solution, Workspace};
+use solve::{Budget, Solution};
 
 pub use experience::{Experience, Forecast, Outcome};
 pub use host::{Host, Shared};
 pub use levers::{Levers, PinLever};
 pub use pins::PinSet;
+pub use solve::Workspace;
 pub use step::{Change, Step, Target, Value};
 
 /// What is to be done to one NIC.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Plan {
     /// The NIC.
     pub nic: String,
@@ -103,6 +108,13 @@ impl Plan {
         self.steps.is_empty()
     }
 
+    /// Why the step that gains most is one.
+    #[must_use]
+    pub fn main_reason(&self) -> Option<String> {
+        let most = self.steps.iter().max_by(|a, b| a.gain_per_s.total_cmp(&b.gain_per_s))?;
+        Some(most.reason.clone())
+    }
+
     /// How many table entries change.
     #[must_use]
     pub fn buckets_moved(&self) -> usize {
@@ -122,6 +134,18 @@ pub enum Pace {
 /// Plans for one NIC.
 #[must_use]
 pub fn plan(world: &NicWorld, host: &Host<'_>, policy: &Policy, experience: &Experience) -> Plan {
+    plan_with(&mut Workspace::default(), world, host, policy, experience)
+}
+
+/// [`plan`] in memory that is used again: what was in it changes nothing.
+#[must_use]
+pub fn plan_with(
+    workspace: &mut Workspace,
+    world: &NicWorld,
+    host: &Host<'_>,
+    policy: &Policy,
+    experience: &Experience,
+) -> Plan {
     let pace = experience.pace();
     let mut plan =
         Plan { nic: world.nic.name.clone(), share_now: world.alignment.share, ..Plan::default() };
@@ -129,6 +153,10 @@ pub fn plan(world: &NicWorld, host: &Host<'_>, policy: &Policy, experience: &Exp
         plan.reasons.push("the driver offers no indirection table".to_owned());
         return plan;
     };
+    if let Some(why) = explain::nobody_reads(world) {
+        plan.reasons.push(why);
+        return plan;
+    }
     let (Some(demand), Some(load)) = (&world.demand_per_s, &world.load_per_s) else {
         plan.reasons.push(
             "the bucket of a packet cannot be known: the NIC reports no hash and its key is \
@@ -167,6 +195,11 @@ pub fn plan(world: &NicWorld, host: &Host<'_>, policy: &Policy, experience: &Exp
         load: &traffic.load,
         traffic: &traffic,
     };
+    if to_workers(&setting, &mut plan) {
+        return plan;
+    }
+    let policy = &with_queues_at_workers(policy);
+    let setting = Setting { policy, ..setting };
     let indices = setting.indices();
     // What is possible is not what is worth the moves: that has no limits, and moves are free.
     let (Some(free), Some(problem)) = (
@@ -176,7 +209,6 @@ pub fn plan(world: &NicWorld, host: &Host<'_>, policy: &Policy, experience: &Exp
         plan.reasons.push("no CPU may be given interrupts".to_owned());
         return plan;
     };
-    let mut workspace = Workspace::default();
     let mut solved = |problem: &solve::Problem, budget: &Budget| {
         workspace.solve(problem, budget, policy.seed, &mut || true)
     };
@@ -207,7 +239,7 @@ pub fn plan(world: &NicWorld, host: &Host<'_>, policy: &Policy, experience: &Exp
     plan.share_planned =
         plan.share_planned.map(|share| (share + rules.gain_per_s / total).min(1.0));
     if experience.is_time_for_levers() {
-        plan.levers = levers::levers(&setting, all, all_load, &mut workspace);
+        plan.levers = levers::levers(&setting, all, all_load, workspace);
     }
     plan.forecast = setting.forecast(&chosen);
     plan.carried = setting.carried(&chosen);
@@ -215,6 +247,33 @@ pub fn plan(world: &NicWorld, host: &Host<'_>, policy: &Policy, experience: &Exp
         plan.reasons.push("every bucket is with the consumer that it can be with".to_owned());
     }
     plan
+}
+
+/// The policy once queues are at the CPUs of the workers: there they stay, whatever consumes a little
+/// more elsewhere.
+fn with_queues_at_workers(policy: &Policy) -> Policy {
+    Policy { move_irqs: policy.move_irqs && policy.workers.is_none(), ..policy.clone() }
+}
+
+/// Plans queues to the CPUs of the workers, if accept steering knows them and some queue is elsewhere.
+fn to_workers(setting: &Setting<'_>, plan: &mut Plan) -> bool {
+    let workers = setting.policy.workers.as_ref();
+    let Some(chosen) = workers.and_then(|workers| accept::queues::arrange(setting, workers)) else {
+        return false;
+    };
+    let steps = step::steps(setting, &chosen);
+    if steps.is_empty() {
+        return false;
+    }
+    plan.share_planned = setting.share(&chosen);
+    plan.carried = setting.carried(&chosen);
+    plan.steps = steps;
+    plan.reasons.push(
+        "queues go one to one to the CPUs of the workers, and accept steering brings each new \
+         connection to the worker of its queue"
+            .to_owned(),
+    );
+    true
 }
 
 /// Whether `solution` repairs something, takes load off an overloaded CPU, or saves enough.

@@ -35,6 +35,7 @@ mod packing;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::model::{
@@ -176,12 +177,12 @@ impl PinSet {
     }
 
     /// `demand` and `load` by bucket without the flows that have rules, and their traffic by queue.
-    pub(super) fn split(
+    pub(super) fn split<'a>(
         &self,
-        demand: &[Vec<(CpuId, f64)>],
-        load: &[f64],
+        demand: &'a [Vec<(CpuId, f64)>],
+        load: &'a [f64],
         queues: &[QueueWorld],
-    ) -> Traffic {
+    ) -> Traffic<'a> {
         let mut traffic = Traffic::new(demand, load, queues);
         for pin in &self.pins {
             if let (Some(bucket), Some(cpu)) = (pin.bucket, pin.consumer_cpu) {
@@ -210,21 +211,26 @@ impl Tied {
     }
 }
 
-/// Traffic in two parts: what the table decides, and what rules tie to queues.
+/// Traffic in two parts: what the table decides, and what rules tie to queues. Copied only where there
+/// are rules.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Traffic {
+pub(super) struct Traffic<'a> {
     /// Consumption by bucket that goes by the table.
-    pub(super) demand: Vec<Vec<(CpuId, f64)>>,
+    pub(super) demand: Cow<'a, [Vec<(CpuId, f64)>]>,
     /// Packets per second by bucket that go by the table.
-    pub(super) load: Vec<f64>,
+    pub(super) load: Cow<'a, [f64]>,
     /// The rest.
     pub(super) tied: Tied,
     per_consumption: Vec<f64>,
 }
 
-impl Traffic {
+impl<'a> Traffic<'a> {
     /// All by the table.
-    pub(super) fn new(demand: &[Vec<(CpuId, f64)>], load: &[f64], queues: &[QueueWorld]) -> Self {
+    pub(super) fn new(
+        demand: &'a [Vec<(CpuId, f64)>],
+        load: &'a [f64],
+        queues: &[QueueWorld],
+    ) -> Self {
         let consumed = |row: &Vec<(CpuId, f64)>| row.iter().map(|(_, rate)| rate).sum::<f64>();
         let ratio = |(row, load): (_, &f64)| {
             let consumed = consumed(row);
@@ -232,8 +238,8 @@ impl Traffic {
         };
         Self {
             per_consumption: demand.iter().zip(load).map(ratio).collect(),
-            demand: demand.to_vec(),
-            load: load.to_vec(),
+            demand: Cow::Borrowed(demand),
+            load: Cow::Borrowed(load),
             tied: Tied {
                 demand: vec![BTreeMap::new(); queues.len()],
                 load: vec![0.0; queues.len()],
@@ -249,12 +255,12 @@ impl Traffic {
     /// Takes a flow out of its bucket, as far as it is there, and ties it to the queue at that
     /// position; without one it is only taken out.
     pub(super) fn tie(&mut self, bucket: usize, cpu: CpuId, per_s: f64, queue: Option<usize>) {
-        let Some(row) = self.demand.get_mut(bucket) else { return };
+        let Some(row) = self.demand.to_mut().get_mut(bucket) else { return };
         let Some((_, rate)) = row.iter_mut().find(|(id, _)| *id == cpu) else { return };
         let taken = rate.min(per_s);
         *rate -= taken;
         let packets = self.load_of(bucket, taken);
-        if let Some(load) = self.load.get_mut(bucket) {
+        if let Some(load) = self.load.to_mut().get_mut(bucket) {
             *load = (*load - packets).max(0.0);
         }
         let Some(queue) = queue else { return };

@@ -89,7 +89,7 @@ pub struct PlanFile {
     pub moved: f64,
     /// No legal plan costs less, even without limits on changes.
     pub bound: Option<f64>,
-    /// Time that the search took, the bound not included.
+    /// Processor time that the search took, the bound not included.
     pub elapsed_us: u64,
 }
 
@@ -115,13 +115,18 @@ impl PlanFile {
 #[derive(Debug, thiserror::Error)]
 pub enum ProblemError {
     /// It is not JSON, or a field is missing or of the wrong kind.
-    #[error("not a planning problem: {0}")]
-    Json(String),
+    #[error("not a planning problem: {field}: {why}")]
+    Json {
+        /// Where in the document; a dot is the document itself.
+        field: String,
+        /// What was found and what is expected there.
+        why: String,
+    },
     /// A later version, or something else altogether.
-    #[error("format {0}: this steer reads format {FORMAT}")]
+    #[error("format is {0}: this steer reads format {FORMAT}")]
     Format(u32),
     /// There must be at least one.
-    #[error("{0} is empty")]
+    #[error("{0}: there is none, at least one is needed")]
     Empty(&'static str),
     /// A list has not as many entries as announced.
     #[error("{what} has {found} entries, {wanted} are needed")]
@@ -151,32 +156,66 @@ pub enum ProblemError {
         /// What it is.
         value: f64,
     },
-    /// A CPU that does not exist, or is listed twice.
-    #[error("{what} names CPU {cpu}: {why}")]
+    /// A CPU that does not exist.
+    #[error("{what}[{index}] is CPU {cpu}: there are {cpus}, from 0 on")]
     Cpu {
         /// Which list.
         what: &'static str,
+        /// Where in it.
+        index: usize,
         /// The CPU.
         cpu: usize,
-        /// What is wrong with it.
-        why: &'static str,
+        /// How many there are.
+        cpus: usize,
+    },
+    /// A CPU that is listed twice.
+    #[error("allowed_cpus[{index}] is CPU {cpu} a second time: each is named once")]
+    Twice {
+        /// Where in the list.
+        index: usize,
+        /// The CPU.
+        cpu: usize,
     },
     /// Neither eps nor cap.
-    #[error("neither eps nor cap is given")]
+    #[error("neither eps nor cap is given: one of them is needed")]
     NoCap,
 }
 
-impl From<serde_json::Error> for ProblemError {
-    /// As text, not as a source: a chain of errors would say it twice.
-    fn from(error: serde_json::Error) -> Self {
-        Self::Json(error.to_string())
+impl ProblemError {
+    /// In words of the document, not of the language that reads it.
+    fn json(field: impl fmt::Display, error: &serde_json::Error) -> Self {
+        let mut why = error.to_string();
+        for (theirs, ours) in [
+            ("expected usize", "expected a whole number from 0 on"),
+            ("expected u32", "expected a whole number from 0 on"),
+            ("expected f64", "expected a number"),
+            ("expected a sequence", "expected a list"),
+            ("invalid type: sequence", "invalid type: list"),
+            ("expected struct ProblemFile", "expected an object"),
+            ("expected struct Current", "expected an object with `table` and `affinity`"),
+            ("expected value", "expected a value; NaN and Infinity are none"),
+        ] {
+            why = why.replace(theirs, ours);
+        }
+        // Where the text ends in the name of a field, the path ends in a question mark.
+        let field = field.to_string();
+        let field = if field == "?" { ".".to_owned() } else { field };
+        Self::Json { field, why }
     }
 }
 
 impl ProblemFile {
     /// Reads the text of a document.
     pub fn parse(text: &str) -> Result<Self, ProblemError> {
-        let file: Self = serde_json::from_str(text)?;
+        // serde would take a list of values for an object without names.
+        if text.trim_start().starts_with('[') {
+            let why = "invalid type: list, expected an object".to_owned();
+            return Err(ProblemError::Json { field: ".".to_owned(), why });
+        }
+        let mut json = serde_json::Deserializer::from_str(text);
+        let file: Self = serde_path_to_error::deserialize(&mut json)
+            .map_err(|error| ProblemError::json(error.path(), error.inner()))?;
+        json.end().map_err(|error| ProblemError::json(".", &error))?;
         if file.format != FORMAT {
             return Err(ProblemError::Format(file.format));
         }
@@ -257,27 +296,22 @@ impl ProblemFile {
             }
         }
         let mut seen = vec![false; self.cpus];
-        for cpu in &self.allowed_cpus {
-            let what = "allowed_cpus";
+        for (index, cpu) in self.allowed_cpus.iter().enumerate() {
             match seen.get_mut(*cpu) {
-                None => {
-                    let why = "there are fewer CPUs";
-                    return Err(ProblemError::Cpu { what, cpu: *cpu, why });
-                }
-                Some(true) => {
-                    return Err(ProblemError::Cpu { what, cpu: *cpu, why: "a second time" });
-                }
+                None => return Err(self.no_such_cpu("allowed_cpus", index, *cpu)),
+                Some(true) => return Err(ProblemError::Twice { index, cpu: *cpu }),
                 Some(seen) => *seen = true,
             }
         }
-        match self.current.affinity.iter().find(|cpu| **cpu >= self.cpus) {
-            Some(cpu) => Err(ProblemError::Cpu {
-                what: "current.affinity",
-                cpu: *cpu,
-                why: "there are fewer CPUs",
-            }),
+        let mut affinity = self.current.affinity.iter().enumerate();
+        match affinity.find(|(_, cpu)| **cpu >= self.cpus) {
+            Some((index, cpu)) => Err(self.no_such_cpu("current.affinity", index, *cpu)),
             None => Ok(()),
         }
+    }
+
+    fn no_such_cpu(&self, what: &'static str, index: usize, cpu: usize) -> ProblemError {
+        ProblemError::Cpu { what, index, cpu, cpus: self.cpus }
     }
 
     fn check_numbers(&self) -> Result<(), ProblemError> {

@@ -19,7 +19,7 @@ pub(super) struct Setting<'a> {
     pub(super) demand: &'a [Vec<(CpuId, f64)>],
     pub(super) load: &'a [f64],
     /// `demand` and `load` again, and what exact-match rules tie to queues.
-    pub(super) traffic: &'a Traffic,
+    pub(super) traffic: &'a Traffic<'a>,
 }
 
 /// A table and a CPU for each queue (by position in `world.queues`).
@@ -68,14 +68,13 @@ impl Setting<'_> {
 
     /// CPUs that interrupts may be given to.
     pub(super) fn allowed(&self) -> BTreeSet<CpuId> {
-        let by_policy = self.policy.allowed_cpus.as_ref();
         let online = self.host.topology.cpus.iter().map(|cpu| cpu.id);
-        online.filter(|cpu| by_policy.is_none_or(|allowed| allowed.contains(*cpu))).collect()
+        online.filter(|cpu| self.policy.allows(*cpu)).collect()
     }
 
     /// Whether the table is not to be written, whatever it would gain.
     fn keeps_table(&self) -> bool {
-        self.policy.table_refusal(&self.world.nic).is_some()
+        !self.policy.move_table || self.policy.table_refusal(&self.world.nic).is_some()
     }
 
     /// Whether steer can and may move the interrupt of `queue`.
@@ -174,6 +173,13 @@ impl Setting<'_> {
             consumed.push(row.iter().map(|(cpu, rate)| (indices.of(Some(*cpu)), *rate)));
         }
         Pins { consumed, load: tied.load.clone() }
+    }
+
+    /// The traffic of the window alone, where `traffic` is the estimate.
+    pub(super) fn traffic_of_window(&self) -> Traffic<'_> {
+        let demand = self.world.demand_per_s.as_deref().unwrap_or_default();
+        let load = self.world.load_per_s.as_deref().unwrap_or_default();
+        self.experience.pins().split(demand, load, &self.world.queues)
     }
 
     fn load_of(&self, bucket: usize) -> f64 {

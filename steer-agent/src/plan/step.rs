@@ -9,6 +9,7 @@ use crate::model::{CpuId, CpuSet, Location, NicWorld, QueueId, RuleContent};
 
 /// An object that steer may write.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Target {
     /// The NIC's indirection table.
@@ -53,6 +54,7 @@ impl fmt::Display for Target {
 
 /// What an object is set to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Value {
     /// RX queue by bucket.
@@ -79,6 +81,7 @@ impl fmt::Display for Value {
 
 /// A target with its value before and after.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Change {
     /// What is written.
     pub target: Target,
@@ -98,6 +101,7 @@ impl Change {
 
 /// A change with its reason.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Step {
     /// What is written.
     pub change: Change,
@@ -153,6 +157,7 @@ pub(super) fn steps(setting: &Setting<'_>, to: &Arrangement) -> Vec<Step> {
         }
         if let Some(current) = &queue.xps
             && *current != goal
+            && policy.set_xps
         {
             xps.push(Step {
                 change: Change {

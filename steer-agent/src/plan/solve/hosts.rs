@@ -1,5 +1,6 @@
 //! Which sites have a queue, where not every site has one.
 
+use super::clock::Clock;
 use super::instance::{Instance, TOLERANCE, single};
 use super::price::Prices;
 use super::queues::{Buckets, Queues};
@@ -20,18 +21,19 @@ pub(super) struct Hosts {
 }
 
 /// What a trial works with.
-pub(super) struct Parts<'a> {
+pub(super) struct Parts<'a, 'c> {
     pub(super) instance: &'a Instance,
     pub(super) state: &'a mut State,
     pub(super) search: &'a mut Search,
     pub(super) queues: &'a mut Queues,
     pub(super) prices: &'a mut Prices,
+    pub(super) clock: &'a mut Clock<'c>,
 }
 
 impl Hosts {
     /// Tries up to `trials` moves of a queue to a site without one, the most promising first, each
     /// followed by a search; keeps those that help.
-    pub(super) fn improve(&mut self, parts: &mut Parts<'_>, trials: u32) {
+    pub(super) fn improve(&mut self, parts: &mut Parts<'_, '_>, trials: u32) {
         /// Cells of the cost table from which on a trial costs too much to try as often.
         const LARGE: usize = 8192;
         let cells = (parts.instance.buckets * parts.instance.sites).max(1);
@@ -39,10 +41,10 @@ impl Hosts {
         let mut left = trials.min(most.max(trials / 12));
         // Of one reckoning of gains and losses only the most promising are worth a trial.
         let at_once = (trials as usize).div_ceil(4);
-        while left > 0 && self.improve_once(parts, at_once, &mut left) {}
+        while left > 0 && !parts.clock.is_over() && self.improve_once(parts, at_once, &mut left) {}
     }
 
-    fn improve_once(&mut self, parts: &mut Parts<'_>, at_once: usize, left: &mut u32) -> bool {
+    fn improve_once(&mut self, parts: &mut Parts<'_, '_>, at_once: usize, left: &mut u32) -> bool {
         self.reckon(parts);
         if self.order.is_empty() {
             return false;
@@ -52,7 +54,7 @@ impl Hosts {
         self.order.truncate(at_once);
         for place in 0..self.order.len() {
             let (_, queue, to) = self.order[place];
-            if *left == 0 {
+            if *left == 0 || parts.clock.is_over() {
                 return false;
             }
             *left -= 1;
@@ -68,7 +70,7 @@ impl Hosts {
                 parts.search.wake_site(instance, state, from);
             }
             let near = 8 * instance.buckets / instance.queues.min(instance.sites).max(1);
-            parts.search.settle(instance, state, near.max(32));
+            parts.search.settle(instance, state, near.max(32), parts.clock);
             if state.searched(instance) < before - TOLERANCE
                 && Queues::within_limits(instance, state)
             {
@@ -81,7 +83,7 @@ impl Hosts {
 
     /// Gain of a queue at each free site (buckets that would come, at the average price of load)
     /// and loss of each queue's site (its buckets follow, or go to their second best).
-    fn reckon(&mut self, parts: &Parts<'_>) {
+    fn reckon(&mut self, parts: &Parts<'_, '_>) {
         let (instance, state) = (parts.instance, &*parts.state);
         let price = &parts.prices.price;
         let hosts = state.queues_on.iter().filter(|count| **count > 0).count();

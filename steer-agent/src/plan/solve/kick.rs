@@ -1,5 +1,6 @@
 //! Kicks: a few random moves, repaired by the search, kept where the outcome is no worse.
 
+use super::clock::Clock;
 use super::instance::{Instance, TOLERANCE};
 use super::queues::{Buckets, Queues};
 use super::search::{LOOKS, Search};
@@ -27,22 +28,23 @@ impl Random {
 }
 
 /// What kicks work with.
-pub(super) struct Kicker<'a> {
+pub(super) struct Kicker<'a, 'c> {
     pub(super) instance: &'a Instance,
     pub(super) state: &'a mut State,
     pub(super) search: &'a mut Search,
     pub(super) queues: &'a mut Queues,
     pub(super) best: &'a mut Placement,
     pub(super) random: Random,
+    pub(super) clock: &'a mut Clock<'c>,
 }
 
-impl Kicker<'_> {
-    /// Up to `kicks` kicks while `keep_going`; ends at the best placement seen.
+impl Kicker<'_, '_> {
+    /// Up to `kicks` kicks until time is over; ends at the best placement seen.
     ///
     /// They come in periods. Each starts at the best placement, every second one with the queues
     /// shaken up first, for other affinities are seldom reached by small steps. Within a period,
     /// what is a little worse than its best is accepted at first, then less and less.
-    pub(super) fn run(&mut self, kicks: u32, keep_going: &mut dyn FnMut() -> bool) {
+    pub(super) fn run(&mut self, kicks: u32) {
         const PERIOD: u32 = 100;
         const SLACK: f64 = 0.002;
         let instance = self.instance;
@@ -55,7 +57,7 @@ impl Kicker<'_> {
         let queues_matter = instance.queues_matter(self.state);
         let period = kicks.clamp(1, PERIOD);
         for kick in 0..kicks {
-            if !keep_going() {
+            if self.clock.is_over() {
                 break;
             }
             let turn = kick % period;
@@ -120,7 +122,7 @@ impl Kicker<'_> {
             self.spend_anew();
         }
         let steps = 40 + self.instance.buckets;
-        self.search.settle(self.instance, self.state, steps);
+        self.search.settle(self.instance, self.state, steps, self.clock);
         if Queues::within_limits(self.instance, self.state) {
             self.state.searched(self.instance)
         } else {
@@ -190,7 +192,7 @@ impl Kicker<'_> {
                 self.search.shift(instance, self.state, bucket, home);
             }
         }
-        self.search.passes(instance, self.state, 3, LOOKS * instance.buckets);
+        self.search.passes(instance, self.state, 3, LOOKS * instance.buckets, self.clock);
         for bucket in 0..instance.buckets {
             self.search.wake(bucket);
         }

@@ -16,7 +16,7 @@ pub(super) struct Limiter {
 impl Limiter {
     /// From a placement that changes too many entries to the best found that keeps the limit.
     /// `tie` is the rebate that the search runs with otherwise.
-    pub(super) fn enforce(&mut self, parts: &mut Parts<'_>, tie: f64, price_steps: u32) {
+    pub(super) fn enforce(&mut self, parts: &mut Parts<'_, '_>, tie: f64, price_steps: u32) {
         const HALVINGS: usize = 8;
         let instance = parts.instance;
         let mut least = f64::INFINITY;
@@ -24,14 +24,17 @@ impl Limiter {
         let mut low = 0.0;
         let mut high = dearest_change(instance, parts.state);
         for _ in 0..HALVINGS {
+            if parts.clock.is_over() {
+                break;
+            }
             let middle = 0.5 * (low + high);
             let state = &mut *parts.state;
             state.limited = false;
             state.set_rebate(instance, tie + middle);
-            parts.prices.seek(instance, state, price_steps);
+            parts.prices.seek(instance, state, price_steps, parts.clock);
             parts.prices.construct(instance, state);
             parts.search.forget();
-            parts.search.passes(instance, state, 4, LOOKS / 2 * instance.buckets);
+            parts.search.passes(instance, state, 4, LOOKS / 2 * instance.buckets, parts.clock);
             if state.changed > instance.table_limit {
                 low = middle;
             } else {
@@ -47,7 +50,7 @@ impl Limiter {
 
     /// Sends home what is least missed until the limit holds, searches on under it, and notes the
     /// result if it is the best.
-    fn fit(&mut self, parts: &mut Parts<'_>, least: &mut f64) {
+    fn fit(&mut self, parts: &mut Parts<'_, '_>, least: &mut f64) {
         let (instance, state) = (parts.instance, &mut *parts.state);
         while state.changed > instance.table_limit {
             let excess = state.changed - instance.table_limit;
@@ -73,7 +76,7 @@ impl Limiter {
             }
         }
         state.limited = true;
-        parts.search.passes(instance, state, 6, LOOKS * instance.buckets);
+        parts.search.passes(instance, state, 6, LOOKS * instance.buckets, parts.clock);
         let objective = state.objective(instance);
         if objective < *least {
             *least = objective;

@@ -1,6 +1,7 @@
 //! Planning once: the order of the stages, and the memory that they share.
 
 use super::NONE;
+use super::clock::Clock;
 use super::hosts::{Hosts, Parts};
 use super::instance::{Instance, Start, TOLERANCE};
 use super::kick::{Kicker, Random};
@@ -33,11 +34,11 @@ pub(super) struct Once {
 }
 
 /// What is to be done, and how often the caller wants to be asked whether to go on.
-pub(super) struct Task<'a> {
+pub(super) struct Task<'a, 'c> {
     pub(super) problem: &'a Problem,
     pub(super) budget: &'a Budget,
     pub(super) seed: u64,
-    pub(super) keep_going: &'a mut dyn FnMut() -> bool,
+    pub(super) clock: &'a mut Clock<'c>,
 }
 
 impl Once {
@@ -45,7 +46,7 @@ impl Once {
     /// from where the problem itself starts.
     pub(super) fn solve(
         &mut self,
-        task: &mut Task<'_>,
+        task: &mut Task<'_, '_>,
         start: Start<'_>,
         left_out: &[bool],
         solution: &mut Solution,
@@ -85,14 +86,14 @@ impl Once {
         solution.cost.total() >= stay.total()
     }
 
-    fn improve(&mut self, task: &mut Task<'_>, tie: f64) {
+    fn improve(&mut self, task: &mut Task<'_, '_>, tie: f64) {
         let budget = task.budget;
         let instance = &self.instance;
         if budget.price_steps == 0 {
             self.prices.forget(instance);
-            self.search.passes(instance, &mut self.state, 8, LOOKS * instance.buckets);
+            self.search.passes(instance, &mut self.state, 8, LOOKS * instance.buckets, task.clock);
         } else {
-            self.construct(budget);
+            self.construct(budget, task.clock);
         }
         let mut parts = Parts {
             instance: &self.instance,
@@ -100,12 +101,16 @@ impl Once {
             search: &mut self.search,
             queues: &mut self.queues,
             prices: &mut self.prices,
+            clock: &mut *task.clock,
         };
         for _ in 0..budget.rounds {
-            if !parts.queues.refit(parts.instance, parts.state, parts.search) {
+            if parts.clock.is_over()
+                || !parts.queues.refit(parts.instance, parts.state, parts.search)
+            {
                 break;
             }
-            parts.search.passes(parts.instance, parts.state, 4, LOOKS / 2 * parts.instance.buckets);
+            let looks = LOOKS / 2 * parts.instance.buckets;
+            parts.search.passes(parts.instance, parts.state, 4, looks, parts.clock);
         }
         self.hosts.improve(&mut parts, budget.host_trials);
         if parts.state.changed > parts.instance.table_limit {
@@ -120,16 +125,17 @@ impl Once {
                 queues: &mut self.queues,
                 best: &mut self.best,
                 random: Random(task.seed),
+                clock: &mut *task.clock,
             };
-            kicker.run(budget.kicks, task.keep_going);
+            kicker.run(budget.kicks);
         }
         self.queues.undo(&self.instance, &mut self.state, &mut self.search);
-        self.search.passes(&self.instance, &mut self.state, 2, 0);
+        self.search.passes(&self.instance, &mut self.state, 2, 0, task.clock);
     }
 
     /// Affinities, prices and a placement by them; what is better of it and of a search from the
     /// start is kept.
-    fn construct(&mut self, budget: &Budget) {
+    fn construct(&mut self, budget: &Budget, clock: &mut Clock<'_>) {
         let instance = &self.instance;
         if instance.queues_matter(&self.state) {
             let worth = self.state.relaxed();
@@ -141,10 +147,10 @@ impl Once {
                 }
             }
         }
-        self.prices.seek(instance, &self.state, budget.price_steps);
+        self.prices.seek(instance, &self.state, budget.price_steps, clock);
         self.prices.construct(instance, &mut self.state);
         self.search.forget();
-        self.search.passes(instance, &mut self.state, 8, LOOKS * instance.buckets);
+        self.search.passes(instance, &mut self.state, 8, LOOKS * instance.buckets, clock);
     }
 
     fn read_out(&mut self, problem: &Problem, solution: &mut Solution) {

@@ -1,6 +1,7 @@
 //! Prices for load by subgradient steps on the Lagrangian of the caps, and plans built by them.
 
 use super::NONE;
+use super::clock::Clock;
 use super::instance::{Instance, single};
 use super::scan;
 use super::state::{State, refill};
@@ -29,7 +30,13 @@ pub(super) struct Prices {
 
 impl Prices {
     /// Seeks prices between nothing and the price of overload with `steps` steps.
-    pub(super) fn seek(&mut self, instance: &Instance, state: &State, steps: u32) {
+    pub(super) fn seek(
+        &mut self,
+        instance: &Instance,
+        state: &State,
+        steps: u32,
+        clock: &mut Clock<'_>,
+    ) {
         let sites = instance.sites;
         self.hosts.clear();
         self.hosts.extend((0..sites).filter(|site| state.queues_on[*site] > 0));
@@ -45,6 +52,9 @@ impl Prices {
         let mut factor = 1.0;
         let mut stalled = 0;
         for _ in 0..steps {
+            if clock.is_over() {
+                break;
+            }
             let bound = self.evaluate(instance);
             if bound > best + 1e-7 * upper.abs() {
                 best = bound;

@@ -243,19 +243,35 @@ pub struct Budget {
     /// How often the plan is planned again from where it leads, to see that nothing more is gained.
     pub settle: u32,
     /// Whether it is also planned without the CPUs that take no part, neither consuming nor polling,
-    /// and what is better is kept.
+    /// and with some of them, and what is best is kept.
     pub apart: bool,
+    /// Steps of an exact search, where the problem is small enough for one.
+    pub exact_steps: u32,
 }
 
 impl Budget {
     /// For a period of the daemon: cold start and large changes.
-    pub const QUICK: Self =
-        Self { price_steps: 25, rounds: 1, host_trials: 12, kicks: 0, settle: 0, apart: false };
+    pub const QUICK: Self = Self {
+        price_steps: 25,
+        rounds: 1,
+        host_trials: 12,
+        kicks: 0,
+        settle: 0,
+        apart: true,
+        exact_steps: 0,
+    };
     /// For a period in which little changed: search from where things are.
     pub const INCREMENTAL: Self = Self { price_steps: 0, ..Self::QUICK };
     /// For a plan of moderate size that somebody waits for.
-    pub const THOROUGH: Self =
-        Self { price_steps: 60, rounds: 2, host_trials: 24, kicks: 1200, settle: 3, apart: true };
+    pub const THOROUGH: Self = Self {
+        price_steps: 60,
+        rounds: 2,
+        host_trials: 24,
+        kicks: 1200,
+        settle: 3,
+        apart: true,
+        exact_steps: 200_000,
+    };
     /// Steps after which a bound hardly improves.
     pub const BOUND_STEPS: u32 = 300;
 

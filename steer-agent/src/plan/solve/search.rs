@@ -1,11 +1,14 @@
 //! Local search over buckets with the queues where they are.
 
 use super::NONE;
+use super::clock::Clock;
 use super::instance::{Instance, TOLERANCE, single};
 use super::moves::{Away, Wishes, best_ejection, best_shift, best_swap, best_trade, held, regret};
 use super::scan;
 use super::state::{State, refill};
 
+/// Buckets that are looked at between two questions whether time is over.
+const ASK_EVERY: usize = 64;
 /// Looks for each bucket in a search that is to end soon.
 pub(super) const LOOKS: usize = 40;
 
@@ -30,13 +33,14 @@ pub(super) struct Search {
 impl Search {
     /// Passes over all buckets that could be better off, worst first, until nothing improves.
     /// `looks` bounds the pairs of buckets that are weighed against each other; when it is used up
-    /// buckets still move alone.
+    /// buckets still move alone. Ends where it is when `clock` says that time is over.
     pub(super) fn passes(
         &mut self,
         instance: &Instance,
         state: &mut State,
         passes: usize,
         mut looks: usize,
+        clock: &mut Clock<'_>,
     ) {
         for _ in 0..passes {
             self.order.clear();
@@ -49,6 +53,9 @@ impl Search {
             self.order.sort_unstable();
             let mut improved = false;
             for index in 0..self.order.len() {
+                if index % ASK_EVERY == ASK_EVERY - 1 && clock.is_over() {
+                    return;
+                }
                 let bucket = scan::index_of(self.order[index]);
                 if self.is_hopeless(instance, state, bucket) {
                     continue;
@@ -147,8 +154,14 @@ impl Search {
     }
 
     /// Improves the woken buckets, and those that each improvement wakes, until none is left or
-    /// `steps` buckets have been tried.
-    pub(super) fn settle(&mut self, instance: &Instance, state: &mut State, mut steps: usize) {
+    /// `steps` buckets have been tried or time is over.
+    pub(super) fn settle(
+        &mut self,
+        instance: &Instance,
+        state: &mut State,
+        mut steps: usize,
+        clock: &mut Clock<'_>,
+    ) {
         let mut looks = steps.saturating_mul(LOOKS);
         let mut next = 0;
         while next < self.pending.len() {
@@ -159,6 +172,10 @@ impl Search {
                 continue;
             }
             steps -= 1;
+            if steps.is_multiple_of(ASK_EVERY) && clock.is_over() {
+                steps = 0;
+                continue;
+            }
             let before = self.trail.len();
             if self.improve(instance, state, bucket, &mut looks) {
                 for index in before..self.trail.len() {

@@ -4,6 +4,9 @@
 use std::mem;
 
 use super::bound::Bound;
+use super::clock::Clock;
+use super::exact::Exact;
+use super::idle::{self, IdleSets};
 use super::instance::Start;
 use super::once::{Once, Task};
 use super::problem::{Budget, Problem, Solution};
@@ -13,19 +16,21 @@ use super::problem::{Budget, Problem, Solution};
 pub struct Workspace {
     once: Once,
     bound: Bound,
+    exact: Exact,
+    idle_sets: IdleSets,
     /// CPUs that take no part, by CPU.
     idle: Vec<bool>,
-    idle_then: Vec<bool>,
     /// Plans that are compared with the best so far.
     start: Solution,
     again: Solution,
     other: Solution,
     apart: Solution,
+    early: Solution,
 }
 
 impl Workspace {
-    /// Solves `problem` with `budget`. `keep_going` is asked between kicks and may end them early;
-    /// the solver itself reads no clock.
+    /// Solves `problem` with `budget`. `keep_going` is asked every so often and may end the search
+    /// early; the solver itself reads no clock.
     #[must_use]
     pub fn solve(
         &mut self,
@@ -49,27 +54,62 @@ impl Workspace {
         keep_going: &mut dyn FnMut() -> bool,
         solution: &mut Solution,
     ) {
-        let task = &mut Task { problem, budget, seed, keep_going };
+        let clock = &mut Clock::new(keep_going);
+        let task = &mut Task { problem, budget, seed, clock };
         let mut start = mem::take(&mut self.start);
         start.table.clone_from(&problem.table);
         start.affinity.clone_from(&problem.affinity);
-        self.settle(task, &start, &[], solution);
-        if budget.apart {
-            let mut idle = mem::take(&mut self.idle);
-            if find_idle(problem, &start.affinity, &mut idle) {
-                let mut apart = mem::take(&mut self.apart);
-                self.settle(task, &start, &idle, &mut apart);
-                self.set_apart(task, &idle, &mut apart);
-                if apart.cost.total() < solution.cost.total() {
-                    copy(solution, &apart);
-                    self.settle_on(task, &[], solution);
+        let proven = self.plan(task, &start, &[], solution);
+        if budget.apart && !proven {
+            let mut sets = mem::take(&mut self.idle_sets);
+            let mut apart = mem::take(&mut self.apart);
+            if sets.find(problem, &start.affinity) {
+                while sets.advance() {
+                    self.plan(task, &start, &sets.left_out, &mut apart);
+                    if apart.cost.total() < solution.cost.total() {
+                        copy(solution, &apart);
+                    }
                 }
-                self.apart = apart;
             }
-            self.idle = idle;
-            self.set_apart(task, &[], solution);
+            self.apart = apart;
+            self.idle_sets = sets;
         }
         self.start = start;
+    }
+
+    /// Plans from `start` as if the CPUs marked in `left_out` did not exist. Whether no plan without
+    /// them is better. Nothing here may depend on how many they are: what is promised of CPUs that
+    /// take no part rests on it.
+    fn plan(
+        &mut self,
+        task: &mut Task<'_, '_>,
+        start: &Solution,
+        left_out: &[bool],
+        solution: &mut Solution,
+    ) -> bool {
+        let Task { problem, budget, seed, .. } = *task;
+        let tries = budget.exact_steps > 0 && self.exact.fits(problem, left_out);
+        let mut early = mem::take(&mut self.early);
+        if tries {
+            // Small enough, it is soon certain: then kicks are needless.
+            let quick = Budget { kicks: 0, settle: 0, ..*budget };
+            let task = &mut Task { problem, budget: &quick, seed, clock: &mut *task.clock };
+            self.settle(task, start, left_out, &mut early);
+            if self.exact.improve(task, left_out, budget.exact_steps, &mut early) {
+                copy(solution, &early);
+                self.early = early;
+                return true;
+            }
+        }
+        self.settle(task, start, left_out, solution);
+        if budget.apart {
+            self.set_apart(task, left_out, solution);
+        }
+        if tries && early.cost.total() < solution.cost.total() {
+            copy(solution, &early);
+        }
+        self.early = early;
+        tries && self.exact.improve(task, left_out, budget.exact_steps, solution)
     }
 
     /// What no legal plan for `problem` falls below (see [`Solution::bound`]), from `steps` steps;
@@ -99,7 +139,7 @@ impl Workspace {
     /// Plans from `start`, then again from where that leads.
     fn settle(
         &mut self,
-        task: &mut Task<'_>,
+        task: &mut Task<'_, '_>,
         start: &Solution,
         left_out: &[bool],
         solution: &mut Solution,
@@ -113,7 +153,7 @@ impl Workspace {
 
     /// Plans again from where `solution` leads until nothing is gained, as often as the budget says.
     /// Limits count from where the problem starts, so with limits there is no again.
-    fn settle_on(&mut self, task: &mut Task<'_>, left_out: &[bool], solution: &mut Solution) {
+    fn settle_on(&mut self, task: &mut Task<'_, '_>, left_out: &[bool], solution: &mut Solution) {
         if is_limited(task.problem) {
             return;
         }
@@ -132,14 +172,15 @@ impl Workspace {
 
     /// Plans from where `solution` leads without the CPUs that take no part there, as long as that
     /// is better.
-    fn set_apart(&mut self, task: &mut Task<'_>, left_out: &[bool], solution: &mut Solution) {
+    fn set_apart(&mut self, task: &mut Task<'_, '_>, left_out: &[bool], solution: &mut Solution) {
         if is_limited(task.problem) {
             return;
         }
-        let mut idle = mem::take(&mut self.idle_then);
+        let mut idle = mem::take(&mut self.idle);
         let mut other = mem::take(&mut self.other);
         for _ in 0..task.budget.settle {
-            if !find_idle(task.problem, &solution.affinity, &mut idle) || idle == left_out {
+            let count = idle::mark(task.problem, &solution.affinity, &mut idle);
+            if count == 0 || count == task.problem.allowed.len() || idle == left_out {
                 break;
             }
             self.settle(task, solution, &idle, &mut other);
@@ -149,7 +190,7 @@ impl Workspace {
             copy(solution, &other);
             self.settle_on(task, left_out, solution);
         }
-        self.idle_then = idle;
+        self.idle = idle;
         self.other = other;
     }
 }
@@ -163,21 +204,4 @@ fn copy(to: &mut Solution, from: &Solution) {
     to.affinity.clone_from(&from.affinity);
     to.cost = from.cost;
     to.bound = from.bound;
-}
-
-/// Marks the allowed CPUs that neither consume nor poll a queue. Whether there are any, and others.
-fn find_idle(problem: &Problem, affinity: &[usize], idle: &mut Vec<bool>) -> bool {
-    idle.clear();
-    idle.resize(problem.cpus, false);
-    for cpu in &problem.allowed {
-        idle[*cpu] = true;
-    }
-    let consumers = problem.consumed.entries().chain(problem.pins.consumed.entries());
-    for cpu in consumers.map(|(cpu, _)| cpu).chain(affinity.iter().copied()) {
-        if let Some(idle) = idle.get_mut(cpu) {
-            *idle = false;
-        }
-    }
-    let count = problem.allowed.iter().filter(|cpu| idle[**cpu]).count();
-    count > 0 && count < problem.allowed.len()
 }
