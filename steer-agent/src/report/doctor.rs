@@ -6,14 +6,17 @@ use serde::{Deserialize, Serialize};
 use super::neighbours;
 use crate::model::{Fact, Facts, Topology};
 
+mod listeners;
 mod nic;
 #[cfg(test)]
 mod tests;
 
+pub use listeners::{accept_ways, listeners};
 pub use nic::nic;
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
     /// As it should be.
@@ -39,6 +42,7 @@ impl Level {
 
 /// One line of the doctor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Finding {
     /// How much it matters.
     pub level: Level,

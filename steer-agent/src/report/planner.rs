@@ -6,6 +6,7 @@ use crate::plan::{Change, Experience, Plan, Target};
 
 /// How far the daemon's plans come true.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PlannerReport {
     /// Aligned share that the last plan that was written expected, fitted to the traffic of then.
     pub predicted: Option<f64>,
@@ -26,6 +27,7 @@ pub struct PlannerReport {
 
 /// What was written to a NIC since the daemon began; what was taken back is in it too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Tally {
     /// Plans that were carried out.
     pub plans: u64,
@@ -35,6 +37,12 @@ pub struct Tally {
     pub buckets_moved: u64,
     /// Interrupts given another CPU.
     pub irqs_moved: u64,
+    /// Plans that were taken back because they did harm.
+    #[serde(default)]
+    pub taken_back: u64,
+    /// Plans that a write that failed stopped.
+    #[serde(default)]
+    pub failures: u64,
     /// Load that changed queue, in multiples of all load.
     pub load_moved: f64,
 }

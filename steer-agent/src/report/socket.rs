@@ -33,6 +33,13 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Reads the line of a client, or says why it is none.
+    pub fn parse(line: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(line).map_err(|error| format!("unknown request: {error}"))
+    }
+}
+
 /// The answer to what is not answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
@@ -78,11 +85,18 @@ async fn exchange(mut stream: UnixStream, request: Request) -> io::Result<Status
             Err(error) => return Err(error),
         }
     }
-    if let Ok(Refusal { error }) = serde_json::from_slice(&bytes) {
+    match parse_answer(&bytes) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
+        answer => asked.and(answer),
+    }
+}
+
+/// Reads what a daemon said: a status, or a refusal, which is an error of the kind `PermissionDenied`.
+pub fn parse_answer(bytes: &[u8]) -> io::Result<Status> {
+    if let Ok(Refusal { error }) = serde_json::from_slice(bytes) {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, error));
     }
-    asked?;
-    Ok(serde_json::from_slice(&bytes)?)
+    Ok(serde_json::from_slice(bytes)?)
 }
 
 /// The sockets in the runtime directory, of daemons that live and that are dead.

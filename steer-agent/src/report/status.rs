@@ -3,18 +3,23 @@
 //! Fields may be added. None is renamed or removed without raising [`Status::SCHEMA`].
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::accept::ListenerReport;
+use super::change::EventReport;
+use super::connect::ConnectStatus;
+use super::cost::Cost;
+use super::flow::{FlowReport, MismatchReport};
+use super::lever::{self, LeverReport};
+use super::pace::Pace;
 use super::planner::PlannerReport;
-use crate::model::{
-    CpuId, Distance, Flow, FlowAddr, MappingVerdict, Mismatch, NicWorld, QueueId, World, bucket_of,
-};
+use crate::model::{CpuId, CpuPair, Distance, MappingVerdict, NicWorld, QueueId, World};
 use crate::plan::{Levers, Plan};
 
 /// The whole document.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Status {
     /// [`Status::SCHEMA`] of the writer.
     pub schema: u32,
@@ -22,6 +27,9 @@ pub struct Status {
     pub source: Source,
     /// Length of the window in seconds.
     pub window_s: f64,
+    /// When it was over, in seconds since 1970 (UTC); null where that is not known.
+    #[serde(default)]
+    pub at_unix_s: Option<f64>,
     /// Each NIC.
     pub nics: Vec<NicStatus>,
     /// What could not be read.
@@ -30,10 +38,26 @@ pub struct Status {
     /// Who else writes affinities here, and what follows.
     #[serde(default)]
     pub neighbours: Vec<String>,
+    /// Listeners whose connections a daemon steers or was asked to; empty without accept steering.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listeners: Vec<ListenerReport>,
+    /// Whether the daemon keeps its period; null where none runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pace: Option<Pace>,
+    /// Connect steering, by cgroup.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub connects: Vec<ConnectStatus>,
+    /// Accept and connect steering, which are the whole host's: whether they are used, and why not.
+    #[serde(default)]
+    pub lever_states: Vec<LeverReport>,
+    /// What steer itself takes of the machine; null where it was not measured.
+    #[serde(default)]
+    pub cost: Option<Cost>,
 }
 
 /// Who observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
     /// A running `steer run`.
@@ -45,6 +69,7 @@ pub enum Source {
 
 /// What steer does with a NIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum NicState {
     /// A daemon corrects it.
@@ -75,6 +100,7 @@ impl NicState {
 
 /// One NIC.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NicStatus {
     /// Name of the interface.
     pub name: String,
@@ -107,13 +133,26 @@ pub struct NicStatus {
     /// How far the daemon's plans come true; null where no daemon plans.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planner: Option<PlannerReport>,
+    /// Which levers are used here, and why others are not.
+    #[serde(default)]
+    pub lever_states: Vec<LeverReport>,
     /// What the daemon last did here, in words.
     #[serde(default)]
     pub history: Vec<String>,
+    /// The same with times and reasons, the latest last.
+    #[serde(default)]
+    pub events: Vec<EventReport>,
+    /// When and why something was last written here; null where nothing was since the daemon began.
+    #[serde(default)]
+    pub last_change: Option<EventReport>,
+    /// What the operator should do now, what counts most first.
+    #[serde(default)]
+    pub next: Vec<String>,
 }
 
 /// The indirection table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TableReport {
     /// Number of buckets.
     pub size: usize,
@@ -123,6 +162,7 @@ pub struct TableReport {
 
 /// One RX queue.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct QueueReport {
     /// Its number.
     pub queue: QueueId,
@@ -134,6 +174,12 @@ pub struct QueueReport {
     pub effective_cpu: Option<CpuId>,
     /// The CPU that polled the queue, as seen.
     pub softirq_cpu: Option<CpuId>,
+    /// Share of the queue's packets that this CPU polled; null for a silent queue.
+    #[serde(default)]
+    pub softirq_share: Option<f64>,
+    /// Share of its time that this CPU spends in softirqs, of whatever kind; null where unknown.
+    #[serde(default)]
+    pub load: Option<f64>,
     /// Packets per second.
     pub packets_per_s: f64,
     /// Consumption per second.
@@ -142,6 +188,7 @@ pub struct QueueReport {
 
 /// Where consumption happens relative to arrival.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AlignmentReport {
     /// Share on the CPU that polls the flow's queue; null without consumption.
     pub share: Option<f64>,
@@ -151,6 +198,9 @@ pub struct AlignmentReport {
     pub achievable: Option<f64>,
     /// Shares by distance.
     pub by_distance: BTreeMap<Distance, f64>,
+    /// Consumption by its two CPUs, those with any, in the order of their numbers.
+    #[serde(default)]
+    pub by_cpu: Vec<CpuPair>,
     /// Consumption per second.
     pub consumed_per_s: f64,
     /// Modelled cost, nanoseconds per second.
@@ -161,6 +211,7 @@ pub struct AlignmentReport {
 
 /// The check that the table decides the queue.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MappingReport {
     /// What follows.
     pub verdict: MappingVerdict,
@@ -170,60 +221,6 @@ pub struct MappingReport {
     pub agreement: Option<f64>,
     /// In words.
     pub evidence: String,
-}
-
-/// A flow that is consumed away from its queue's CPU.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct MismatchReport {
-    /// `tcp` or `udp`.
-    pub proto: String,
-    /// This host's end.
-    pub local: SocketAddr,
-    /// The far end.
-    pub remote: SocketAddr,
-    /// Bucket of its hash.
-    pub bucket: Option<usize>,
-    /// Its RX queue.
-    pub queue: Option<QueueId>,
-    /// The CPU that polls the queue.
-    pub softirq_cpu: CpuId,
-    /// The CPU that consumes.
-    pub consumer_cpu: CpuId,
-    /// Between the two.
-    pub distance: Distance,
-    /// Consumption per second.
-    pub per_s: f64,
-    /// Modelled cost, nanoseconds per second.
-    pub cost_ns_per_s: f64,
-    /// Consuming process.
-    pub pid: Option<u32>,
-    /// Its name.
-    pub comm: String,
-}
-
-/// A flow, aligned or not.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FlowReport {
-    /// `tcp` or `udp`.
-    pub proto: String,
-    /// This host's end.
-    pub local: SocketAddr,
-    /// The far end.
-    pub remote: SocketAddr,
-    /// The NIC's hash, or the computed one.
-    pub hash: Option<u32>,
-    /// Whether the hash was computed from the key.
-    pub hash_computed: bool,
-    /// Bucket of the hash.
-    pub bucket: Option<usize>,
-    /// Its RX queue.
-    pub queue: Option<QueueId>,
-    /// The CPU that polls the queue.
-    pub softirq_cpu: Option<CpuId>,
-    /// The CPU that consumes.
-    pub consumer_cpu: CpuId,
-    /// Consumption since it was first seen.
-    pub consumed: u64,
 }
 
 impl Status {
@@ -237,9 +234,15 @@ impl Status {
             schema: Self::SCHEMA,
             source,
             window_s: world.window_s,
+            at_unix_s: None,
             nics,
             missing: world.missing.clone(),
             neighbours: Vec::new(),
+            listeners: Vec::new(),
+            pace: None,
+            connects: Vec::new(),
+            lever_states: lever::of_host(source, &[], &[]),
+            cost: None,
         }
     }
 }
@@ -274,6 +277,8 @@ impl NicStatus {
                     cpu: queue.cpu,
                     effective_cpu: queue.effective_cpu,
                     softirq_cpu: queue.softirq_cpu,
+                    softirq_share: queue.softirq_cpu.map(|_| queue.softirq_share),
+                    load: queue.softirq_cpu.and_then(|cpu| world.softirq_share_of(cpu)),
                     packets_per_s: queue.packets_per_s,
                     consumed_per_s: queue.consumed_per_s,
                 })
@@ -283,6 +288,7 @@ impl NicStatus {
                 protocol_share: alignment.protocol_share,
                 achievable: plan.achievable,
                 by_distance: alignment.by_distance.iter().copied().collect(),
+                by_cpu: alignment.by_cpu.clone(),
                 consumed_per_s: alignment.consumed_per_s,
                 cost_ns_per_s: alignment.cost_ns_per_s,
                 unattributed_per_s: alignment.unattributed_per_s,
@@ -299,58 +305,11 @@ impl NicStatus {
             health: world.health.iter().cloned().collect(),
             levers: plan.levers.clone(),
             planner: None,
+            lever_states: Vec::new(),
             history: Vec::new(),
+            events: Vec::new(),
+            last_change: None,
+            next: Vec::new(),
         }
-    }
-
-    /// Adds the flows of this NIC that were consumed after `since_ns`.
-    pub fn add_flows(&mut self, flows: &[Flow], ifindex: u32, since_ns: u64) {
-        let buckets = self.table.as_ref().map_or(0, |table| table.size);
-        let mut reports: Vec<FlowReport> = flows
-            .iter()
-            .filter(|flow| flow.ifindex == Some(ifindex) && flow.last_ns > since_ns)
-            .map(|flow| FlowReport {
-                proto: protocol(&flow.addr),
-                local: flow.addr.local,
-                remote: flow.addr.remote,
-                hash: flow.hash,
-                hash_computed: flow.hash_computed,
-                bucket: flow.hash.and_then(|hash| bucket_of(hash, buckets)),
-                queue: flow.queue,
-                softirq_cpu: flow.softirq_cpu,
-                consumer_cpu: flow.consumer_cpu,
-                consumed: flow.consumed,
-            })
-            .collect();
-        reports.sort_by_key(|flow| (flow.local, flow.remote));
-        self.flows = Some(reports);
-    }
-}
-
-impl MismatchReport {
-    fn new(mismatch: &Mismatch) -> Self {
-        Self {
-            proto: protocol(&mismatch.addr),
-            local: mismatch.addr.local,
-            remote: mismatch.addr.remote,
-            bucket: mismatch.bucket,
-            queue: mismatch.queue,
-            softirq_cpu: mismatch.softirq_cpu,
-            consumer_cpu: mismatch.consumer_cpu,
-            distance: mismatch.distance,
-            per_s: mismatch.per_s,
-            cost_ns_per_s: mismatch.cost_ns_per_s,
-            pid: mismatch.pid,
-            comm: mismatch.comm.clone(),
-        }
-    }
-}
-
-/// The protocol's name as `/etc/protocols` has it.
-fn protocol(addr: &FlowAddr) -> String {
-    match addr.protocol {
-        6 => "tcp".to_owned(),
-        17 => "udp".to_owned(),
-        other => other.to_string(),
     }
 }
