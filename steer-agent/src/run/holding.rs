@@ -77,7 +77,7 @@ impl Holding {
         let mut difference = Difference::default();
         let mut device = Device::new(nic, port);
         for (target, expected) in &self.values {
-            let Ok(found) = device.read(target) else { continue };
+            let Ok(found) = device.read_expecting(target, expected) else { continue };
             if found == *expected {
                 continue;
             }
@@ -155,6 +155,7 @@ fn is_spread(table: &[QueueId]) -> bool {
 mod tests {
     use super::*;
     use crate::apply::read;
+    use crate::model::CpuSet;
     use crate::sys::fake::{FakeMachine, Write};
 
     fn journal(machine: &FakeMachine) -> Journal {
@@ -199,6 +200,25 @@ mod tests {
         machine.foreign(&Write::Table("eth0".to_owned(), vec![2; 128])).expect("written");
         let difference = holding.compare("eth0", &journal, true, &machine);
         assert_eq!((difference.contested.len(), difference.lost.len()), (1, 0));
+    }
+
+    /// The kernel shows the CPUs that it comes from, which are not somebody else's.
+    #[test]
+    fn an_interrupt_on_its_way_is_not_contested() {
+        let machine = FakeMachine::igb4();
+        let target = Target::IrqAffinity { irq: 24, queue: 0 };
+        let from = read("eth0", &target, &machine).expect("readable");
+        let change = Change { target, from, to: Value::Cpus(CpuSet::single(2)) };
+        let mut journal = journal(&machine);
+        journal.intend(std::slice::from_ref(&change), |_| None).expect("noted");
+        machine.alter_irq(24, |irq| irq.lag = 3);
+        machine.set_irq_affinity(24, &CpuSet::single(2)).expect("written");
+        let mut holding = Holding::default();
+        holding.wrote(&[change]);
+        assert_eq!(holding.compare("eth0", &journal, false, &machine), Difference::default());
+        machine.alter_irq(24, |irq| irq.lag = 0);
+        machine.foreign(&Write::Affinity(24, CpuSet::single(1))).expect("written");
+        assert_eq!(holding.compare("eth0", &journal, false, &machine).contested.len(), 1);
     }
 
     #[test]

@@ -36,7 +36,6 @@ pub enum Consent {
 /// The irqbalance of this host, and what is known of the other neighbours.
 #[derive(Debug)]
 pub struct Irqbalance {
-    consent: Consent,
     neighbours: Neighbours,
     /// Windows until all processes are looked at.
     look: u32,
@@ -55,16 +54,17 @@ enum Standing {
     Asked(Question),
     /// These are on its list.
     Banned(BTreeSet<u32>),
-    /// It moves interrupts, and this is why.
+    /// It moves interrupts and is not asked to stop, for this reason.
+    Unasked(&'static str),
+    /// It moves interrupts although it was asked, and this is why.
     Moving(String),
 }
 
 impl Irqbalance {
     /// Looks who is there.
     #[must_use]
-    pub fn find(machine: &Machine, consent: Consent) -> Self {
+    pub fn find(machine: &Machine) -> Self {
         Self {
-            consent,
             neighbours: neighbours::find(machine.root(), Path::new("/")),
             look: LOOK,
             with: None,
@@ -79,19 +79,19 @@ impl Irqbalance {
         &self.neighbours
     }
 
-    /// Whether an interrupt that is moved now will stay.
-    fn leaves_interrupts_alone(&self) -> bool {
-        match self.standing {
+    /// Whether an interrupt of `nic` that is moved now will stay.
+    fn leaves_interrupts_alone(&self, nic: &Nic) -> bool {
+        match &self.standing {
             Standing::Silent => self.neighbours.irqbalance.is_none(),
-            Standing::Banned(_) => true,
-            Standing::Asked(_) | Standing::Moving(_) => false,
+            Standing::Banned(banned) => irqs_of(nic).all(|irq| banned.contains(&irq)),
+            Standing::Asked(_) | Standing::Unasked(_) | Standing::Moving(_) => false,
         }
     }
 
-    /// The policy, without what it would not let stand.
+    /// The policy for `nic`, without what it would not let stand.
     #[must_use]
-    pub fn limit(&self, policy: &Policy) -> Policy {
-        let move_irqs = policy.move_irqs && self.leaves_interrupts_alone();
+    pub fn limit(&self, policy: &Policy, nic: &Nic) -> Policy {
+        let move_irqs = policy.move_irqs && self.leaves_interrupts_alone(nic);
         Policy { move_irqs, ..policy.clone() }
     }
 
@@ -100,9 +100,8 @@ impl Irqbalance {
     pub fn sentences(&self) -> Vec<String> {
         let standing = match &self.standing {
             Standing::Banned(irqs) => format!("leaves IRQs {} alone, as it was asked", list(irqs)),
-            Standing::Moving(why) => {
-                format!("runs and moves interrupts, so only tables are corrected: {why}")
-            }
+            Standing::Unasked(why) => moving(why),
+            Standing::Moving(why) => moving(why),
             Standing::Asked(_) | Standing::Silent => {
                 "runs and has not yet answered; only tables are corrected until then".to_owned()
             }
@@ -115,7 +114,7 @@ impl Irqbalance {
     pub fn speak(
         &mut self,
         machine: &Machine,
-        nics: &[&Nic],
+        nics: &[(&Nic, Consent)],
         steered: &mut [Steered],
         say: &dyn Fn(&str),
         patience: Duration,
@@ -132,7 +131,7 @@ impl Irqbalance {
     }
 
     /// Goes a step on with it. Waits for nothing.
-    fn step(&mut self, nics: &[&Nic], steered: &mut [Steered], say: &dyn Fn(&str)) {
+    fn step(&mut self, nics: &[(&Nic, Consent)], steered: &mut [Steered], say: &dyn Fn(&str)) {
         if self.with != self.neighbours.irqbalance {
             self.with = self.neighbours.irqbalance;
             self.tries = 0;
@@ -142,17 +141,33 @@ impl Irqbalance {
             }
         }
         let Some(process) = self.with else { return };
-        if let Consent::Report(why) = self.consent {
-            if matches!(self.standing, Standing::Silent) {
-                self.leave(process, why, say);
+        let consents = |(nic, consent): &(&'_ Nic, Consent)| match consent {
+            Consent::Ban => Ok(nic.ifindex),
+            Consent::Report(why) => Err(*why),
+        };
+        let may: BTreeSet<u32> = nics.iter().filter_map(|one| consents(one).ok()).collect();
+        let refusal = nics.iter().find_map(|one| consents(one).err());
+        if let (true, Some(why)) = (may.is_empty(), refusal) {
+            // What it was asked before stands; what it was not is left to it.
+            let news = match &self.standing {
+                Standing::Silent => true,
+                Standing::Unasked(said) => *said != why,
+                Standing::Asked(_) | Standing::Banned(_) | Standing::Moving(_) => false,
+            };
+            if news {
+                leave(process, why, say);
+                self.standing = Standing::Unasked(why);
             }
             return;
         }
+        let nics: Vec<&Nic> =
+            nics.iter().map(|(nic, _)| *nic).filter(|nic| may.contains(&nic.ifindex)).collect();
         let wanted: BTreeSet<u32> = nics.iter().flat_map(|nic| irqs_of(nic)).collect();
         let outcome = match &mut self.standing {
             Standing::Moving(_) => return,
             Standing::Banned(banned) if wanted.is_subset(banned) => return,
-            Standing::Banned(_) | Standing::Silent => self.ask(process),
+            // Consent may have come since it was left to itself.
+            Standing::Banned(_) | Standing::Silent | Standing::Unasked(_) => self.ask(process),
             Standing::Asked(question) => match question.poll() {
                 Ok(None) => return,
                 Ok(Some(setup)) if wanted.is_subset(&setup.banned) => {
@@ -164,14 +179,15 @@ impl Irqbalance {
                     self.standing = Standing::Banned(wanted);
                     return;
                 }
-                Ok(Some(setup)) => self.ban(process, nics, steered, &setup),
+                Ok(Some(setup)) => self.ban(process, &nics, steered, &setup),
                 Err(error) => Err(error.to_string()),
             },
         };
         if let Err(why) = outcome {
             self.standing = Standing::Silent;
             if self.tries >= MOST_TRIES {
-                self.leave(process, &why, say);
+                leave(process, &why, say);
+                self.standing = Standing::Moving(why);
             } else {
                 self.tries += 1;
             }
@@ -191,14 +207,6 @@ impl Irqbalance {
             let host = Path::new("/");
             neighbours::find_processes(machine.root(), host, &mut self.neighbours);
         }
-    }
-
-    fn leave(&mut self, process: Process, why: &str, say: &dyn Fn(&str)) {
-        say(&format!(
-            "irqbalance (process {}) runs and moves interrupts, so only tables are corrected: {why}",
-            process.pid
-        ));
-        self.standing = Standing::Moving(why.to_owned());
     }
 
     fn ask(&mut self, process: Process) -> Result<(), String> {
@@ -233,6 +241,14 @@ impl Irqbalance {
         irqbalance::ban(process.pid, &all).map_err(|error| error.to_string())?;
         self.ask(process)
     }
+}
+
+fn moving(why: &str) -> String {
+    format!("runs and moves interrupts, so only tables are corrected: {why}")
+}
+
+fn leave(process: Process, why: &str, say: &dyn Fn(&str)) {
+    say(&format!("irqbalance (process {}) {}", process.pid, moving(why)));
 }
 
 /// The interrupts of a NIC that steer may move.

@@ -20,6 +20,10 @@ pub fn needed(writes: bool, detaches: bool) -> CapabilitySet {
     if writes || detaches { files | CapabilitySet::NET_ADMIN } else { files }
 }
 
+/// What accept steering takes now and then: finding out who holds a socket, and duplicating it
+/// (`proc_pid_fd(5)`, `pidfd_getfd(2)`).
+pub const FOR_SOCKETS: CapabilitySet = CapabilitySet::SYS_PTRACE;
+
 /// What may have to stay for the maps, the least first: nothing where the descriptor is all that the
 /// kernel asks for; else what bpf(2) wants of every caller before 5.19 where unprivileged BPF is off
 /// (kernel/bpf/syscall.c `__sys_bpf`): `CAP_BPF`, which before 5.8 is part of `CAP_SYS_ADMIN`.
@@ -44,7 +48,16 @@ impl Rights {
         keep: CapabilitySet,
         try_maps: impl FnMut() -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
-        match settle(keep, try_maps) {
+        Self::give_up_beside(keep, CapabilitySet::empty(), try_maps)
+    }
+
+    /// The same with more in the reserve: what following other processes' sockets takes.
+    pub fn give_up_beside(
+        keep: CapabilitySet,
+        reserve: CapabilitySet,
+        try_maps: impl FnMut() -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
+        match settle(keep, reserve, try_maps) {
             Ok(settled) => Ok(Self { settled: Ok(settled) }),
             Err(error) => error.downcast().map(|error: SysError| Self { settled: Err(error) }),
         }
@@ -83,6 +96,7 @@ impl Rights {
 
 fn settle(
     keep: CapabilitySet,
+    reserve: CapabilitySet,
     mut try_maps: impl FnMut() -> anyhow::Result<()>,
 ) -> anyhow::Result<Settled> {
     let permitted = caps::permitted()?;
@@ -98,7 +112,7 @@ fn settle(
         }
     }
     outcome?;
-    Ok(caps::settle(left, to_load(permitted))?)
+    Ok(caps::settle(left, to_load(permitted) | reserve)?)
 }
 
 /// What loading takes: before 5.8, and for whoever was given only that, it is `CAP_SYS_ADMIN`.

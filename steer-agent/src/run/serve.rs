@@ -1,31 +1,37 @@
 //! The answering end of the status socket.
 //!
-//! It shares one thread with the control loop, so nothing here waits or computes for long, whatever
-//! a client does: a window is put into words once however often it is asked for; a client has a time
-//! to ask and a time to take its answer; and there are only so many at once. Root and the daemon's
-//! own user have their own places, which the configured group cannot take away.
+//! It has a thread of its own, beside the control loop: no answer waits for a window's work, and no
+//! window for an answer. The thread gives up every right that the daemon has left: it reads what
+//! strangers send. Whatever a client does, little is taken of the machine: a window is put into words once however
+//! often it is asked for; a client has a time to ask and a time to take its answer; and there are only
+//! so many at once. Root and the daemon's own user have their own places, which the configured group
+//! cannot take away.
 
 use std::cell::RefCell;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown};
+use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use bytes::{Bytes, BytesMut};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use rustix::thread::CapabilitySet;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::timeout;
 
+use crate::model::Sample;
 use crate::report::Status;
 use crate::report::socket::{MOST_REQUEST_BYTES, PATIENCE, Refusal, Request, path_of, sockets};
-use crate::sys::peer;
+use crate::sys::{caps, peer};
 
 /// What a client may take of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,33 +61,49 @@ impl Default for Limits {
 /// Users whose refusal is logged; further ones are many names of one nuisance.
 const MOST_LOGGED: usize = 16;
 
-/// One window, to be put into words when first asked for.
+/// One window, to be put into words when first asked for: with and without all flows once each, however
+/// many ask.
 #[derive(Debug)]
 pub struct Window {
     status: Status,
+    /// Where its flows are, and since when they count.
+    flows: Option<(Arc<Sample>, u64)>,
     brief: OnceLock<Bytes>,
     full: OnceLock<Bytes>,
 }
 
 impl Window {
-    /// Of a status with all flows.
+    /// Of a status without the lists of all flows.
     #[must_use]
     pub fn new(status: Status) -> Self {
-        Self { status, brief: OnceLock::new(), full: OnceLock::new() }
+        Self { status, flows: None, brief: OnceLock::new(), full: OnceLock::new() }
+    }
+
+    /// With the flows of `sample` that were consumed after `since_ns`, for who asks. The sample is kept
+    /// as it is: most windows are never asked about.
+    #[must_use]
+    pub fn with_flows_of(self, sample: Arc<Sample>, since_ns: u64) -> Self {
+        Self { flows: Some((sample, since_ns)), ..self }
     }
 
     fn text(&self, flows: bool) -> Bytes {
         if flows {
-            return self.full.get_or_init(|| line(&self.status)).clone();
+            return self.full.get_or_init(|| line(&self.full())).clone();
         }
-        let brief = || {
-            let mut status = self.status.clone();
-            for nic in &mut status.nics {
-                nic.flows = None;
+        self.brief.get_or_init(|| line(&self.status)).clone()
+    }
+
+    /// The status with all flows.
+    fn full(&self) -> Status {
+        let mut status = self.status.clone();
+        let Some((sample, since_ns)) = &self.flows else { return status };
+        for nic in &mut status.nics {
+            let named = sample.nics.iter().find(|sampled| sampled.nic.name == nic.name);
+            if let Some(named) = named {
+                nic.add_flows(&sample.flows, named.nic.ifindex, *since_ns);
             }
-            line(&status)
-        };
-        self.brief.get_or_init(brief).clone()
+        }
+        status
     }
 }
 
@@ -91,7 +113,7 @@ pub type Published = watch::Receiver<Option<Arc<Window>>>;
 /// A bound socket whose file goes with it.
 #[derive(Debug)]
 pub struct Server {
-    listener: UnixListener,
+    listener: StdListener,
     path: PathBuf,
     gate: Gate,
 }
@@ -112,7 +134,8 @@ impl Server {
         }
         let path = path_of(runtime_dir, std::process::id());
         let listener =
-            UnixListener::bind(&path).with_context(|| format!("cannot bind {}", path.display()))?;
+            StdListener::bind(&path).with_context(|| format!("cannot bind {}", path.display()))?;
+        listener.set_nonblocking(true)?;
         let server = Self { listener, path, gate: Gate::new(group, limits) };
         // Whoever connects before the mode is set is looked at all the same when accepted.
         let mode = if group.is_some() { 0o660 } else { 0o600 };
@@ -123,16 +146,62 @@ impl Server {
 
     /// Answers until dropped.
     pub async fn serve(&self, published: Published) {
+        let listener = match self.listener.try_clone().and_then(UnixListener::from_std) {
+            Ok(listener) => listener,
+            Err(error) => {
+                log::warn!("the status socket is not served: {error}");
+                return std::future::pending().await;
+            }
+        };
         // accept() yields to the rest of the program after a while even if clients keep coming
         // (tokio's cooperative budget).
         loop {
-            match self.listener.accept().await {
+            match listener.accept().await {
                 Ok((stream, _)) => self.gate.receive(stream, &published),
                 Err(error) => {
                     log::warn!("cannot answer on the status socket: {error}");
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             }
+        }
+    }
+}
+
+/// The thread that answers; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Serving {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Serving {
+    /// Begins to answer for `server` with what is published.
+    pub fn begin(server: Server, published: Published) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (stop, stopped) = oneshot::channel();
+        let answer = move || {
+            // Capabilities are a thread's own.
+            if let Err(error) = caps::settle(CapabilitySet::empty(), CapabilitySet::empty()) {
+                log::debug!("the thread that answers keeps its rights: {error}");
+            }
+            runtime.block_on(async {
+                tokio::select! {
+                    () = server.serve(published) => {}
+                    // Dropped or sent, it is the end.
+                    _ = stopped => {}
+                }
+            });
+        };
+        let thread = thread::Builder::new().name("steer-status".to_owned()).spawn(answer)?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
+            log::error!("the thread that answers `steer status` ended by a panic");
         }
     }
 }
@@ -324,7 +393,7 @@ async fn read_request(stream: &mut UnixStream) -> io::Result<Result<Request, Str
         }
     }
     let line = bytes.as_ref().split(|byte| *byte == b'\n').next().unwrap_or_default();
-    Ok(serde_json::from_slice(line).map_err(|error| format!("unknown request: {error}")))
+    Ok(Request::parse(line))
 }
 
 fn refusal(why: &str) -> Bytes {

@@ -7,13 +7,15 @@ mod ends;
 pub use ends::complaints;
 
 use super::holding::Holding;
+use super::terms::unix_time_s;
 use crate::apply::verify::{Promise, Verdict};
-use crate::apply::{self, Contest, Journal, Receipt};
+use crate::apply::{self, Contest, Failure, Journal, Receipt};
 use crate::model::{Event, MappingVerdict, Neighbours, Nic, NicWorld, Topology, World, events};
-use crate::plan::{self, Change, Experience, Host, Levers, Plan, Step, Target};
+use crate::plan::{self, Change, Experience, Host, Levers, Plan, Step, Target, Workspace};
 use crate::policy::Policy;
+use crate::report::lever;
 use crate::report::neighbours::suspects;
-use crate::report::{NicState, NicStatus, PlannerReport, Tally, text};
+use crate::report::{EventReport, NicState, NicStatus, PlannerReport, Source, Tally, next, text};
 use crate::sys::owner::Owner;
 use crate::sys::{DeviceId, Port};
 
@@ -36,6 +38,8 @@ pub struct Hand<'a> {
     pub policy: &'a Policy,
     /// Who else may write.
     pub neighbours: &'a Neighbours,
+    /// Why nothing may be written now, if so: it is outside the maintenance window.
+    pub shut: Option<&'a str>,
     /// Tells the operator.
     pub say: &'a dyn Fn(&str),
 }
@@ -62,12 +66,16 @@ pub struct Steered {
     dry_run: bool,
     state: NicState,
     reason: Option<String>,
-    history: VecDeque<String>,
+    history: VecDeque<EventReport>,
+    /// The last write of a plan.
+    last_change: Option<EventReport>,
     waiting: Option<Waiting>,
     just_written: bool,
     /// The next window has both old and new settings in it and is not to be judged by.
     settling: bool,
     experience: Experience,
+    /// Memory of the planner.
+    workspace: Workspace,
     /// Share that the last plan that was written expected, and the one that followed.
     expected: Option<(f64, Option<f64>)>,
     tally: Tally,
@@ -75,6 +83,8 @@ pub struct Steered {
     rest: u32,
     harms: u32,
     last_said: Option<Plan>,
+    /// Changes that were to be taken back, and could not be.
+    left_behind: usize,
 }
 
 impl Steered {
@@ -108,6 +118,12 @@ impl Steered {
         self.waiting.is_some()
     }
 
+    /// Whether something is neither as it was nor as it was to be, until `restore`.
+    #[must_use]
+    pub fn has_left_something(&self) -> bool {
+        self.left_behind > 0
+    }
+
     /// State and its reason.
     #[must_use]
     pub fn state(&self) -> (NicState, Option<&str>) {
@@ -116,10 +132,14 @@ impl Steered {
 
     /// The part of the status document for this NIC.
     #[must_use]
-    pub fn status(&self, world: &World, nic: &NicWorld, plan: &Plan) -> NicStatus {
+    pub fn status(&self, world: &World, nic: &NicWorld, plan: &Plan, policy: &Policy) -> NicStatus {
         let mut status = NicStatus::new(world, nic, plan, self.state, self.reason.clone());
-        status.history = self.history.iter().cloned().collect();
+        status.history = self.history.iter().map(|event| event.what.clone()).collect();
+        status.events = self.history.iter().cloned().collect();
+        status.last_change.clone_from(&self.last_change);
         status.planner = Some(PlannerReport::new(&self.experience, self.expected, self.tally));
+        status.lever_states = lever::of_nic(&nic.nic, policy, self.state);
+        status.next = next(nic, plan, &status, Source::Daemon);
         status
     }
 
@@ -128,7 +148,8 @@ impl Steered {
     #[must_use]
     pub fn plan(&mut self, nic: &NicWorld, host: &Host<'_>, policy: &Policy) -> Plan {
         self.experience.observe_rules(&apply::own_rules(&self.journal), nic);
-        let mut plan = plan::plan(nic, host, policy, &self.experience);
+        let workspace = &mut self.workspace;
+        let mut plan = plan::plan_with(workspace, nic, host, policy, &self.experience);
         // They are worked out now and then, and shown always.
         match &plan.levers {
             Some(levers) => self.levers = Some(levers.clone()),
@@ -245,6 +266,10 @@ impl Steered {
             }
             return;
         }
+        if let Some(why) = hand.shut {
+            self.set(NicState::Observing, why, hand);
+            return;
+        }
         if self.state != NicState::Steering {
             let text =
                 format!("{}: steering; mapping verified: {}", self.name, nic.mapping.evidence());
@@ -276,12 +301,12 @@ impl Steered {
         self.holding.took_back(&receipt.taken_back);
         self.just_written = !receipt.done.is_empty() || receipt.failed.is_some();
         self.settling = self.just_written;
-        if let Some(contest) = receipt.contested.first() {
-            self.contested(contest, hand);
+        if let Some(failure) = &receipt.failed {
+            self.report_failure(failure, &receipt, hand);
             return;
         }
-        if receipt.failed.is_some() {
-            self.report_failure(&receipt, hand);
+        if let Some(contest) = receipt.contested.first() {
+            self.contested(contest, hand);
             return;
         }
         let mut done = receipt.done;
@@ -295,16 +320,18 @@ impl Steered {
         self.tally.count(&done, plan);
         self.expected = plan.share_planned.map(|share| (share, None));
         let share = |share: Option<f64>| share.map_or(0.0, |share| share * 100.0);
-        self.remember(
-            &format!(
-                "wrote {} settings, {} buckets moved: aligned {:.1} %, planned {:.1} %",
-                done.len(),
-                plan.buckets_moved(),
-                share(plan.share_now),
-                share(plan.share_planned)
-            ),
-            hand,
+        let what = format!(
+            "wrote {} settings, {} buckets moved: aligned {:.1} %, planned {:.1} %",
+            done.len(),
+            plan.buckets_moved(),
+            share(plan.share_now),
+            share(plan.share_planned)
         );
+        (hand.say)(&format!("{}: {what}", self.name));
+        let event =
+            EventReport { at_unix_s: unix_time_s(), what, why: plan.main_reason(), wrote: true };
+        self.last_change = Some(event.clone());
+        self.note(event);
         let promise = Promise::new(done, nic, host, plan.share_planned);
         self.waiting = Some(Waiting { promise, windows: 0 });
     }
@@ -327,10 +354,10 @@ impl Steered {
         self.holding.took_back(&receipt.taken_back);
         if let Some(failure) = &receipt.failed {
             self.experience.wrote_rules(false);
-            let mut text = format!("an exact-match rule failed, all were taken back: {failure}");
-            for failure in &receipt.not_taken_back {
-                text += &format!("; could not take back {failure}");
-            }
+            let text = match self.left_by(&receipt) {
+                None => format!("an exact-match rule failed, all were taken back: {failure}"),
+                Some(left) => format!("an exact-match rule failed: {failure}{left}"),
+            };
             self.remember(&text, hand);
         } else if !receipt.done.is_empty() {
             self.experience.wrote_rules(true);
@@ -358,33 +385,51 @@ impl Steered {
             }
             Verdict::TakeBack(why) => {
                 let mut receipt = Receipt::default();
-                apply::take_back(&self.name, &waiting.promise.changes, hand.port, &mut receipt);
+                let changes = &waiting.promise.changes;
+                apply::take_back(&self.name, changes, &self.journal, hand.port, &mut receipt);
                 let undone: Vec<Change> = receipt.taken_back.iter().map(Change::inverse).collect();
                 apply::forget_rules(&mut self.journal, &undone);
                 self.holding.took_back(&receipt.taken_back);
                 self.experience.taken_back();
+                self.tally.taken_back += 1;
                 self.just_written = true;
                 self.settling = true;
                 self.rest = REST << self.harms.min(6);
                 self.harms += 1;
-                let mut text = format!("taken back: {why}");
-                for failure in &receipt.not_taken_back {
-                    text += &format!("; could not take back {failure}");
-                }
+                let text = match self.left_by(&receipt) {
+                    None => format!("taken back: {why}"),
+                    Some(left) => {
+                        format!("not all taken back, as it should have been: {why}{left}")
+                    }
+                };
                 self.set(NicState::Observing, &text, hand);
             }
         }
     }
 
-    fn report_failure(&mut self, receipt: &Receipt, hand: &Hand<'_>) {
-        let why = receipt.failed.as_ref().map(ToString::to_string).unwrap_or_default();
-        let mut text = format!("a write failed and all was taken back: {why}");
-        for failure in &receipt.not_taken_back {
-            text += &format!("; could not take back {failure}");
-        }
+    fn report_failure(&mut self, why: &Failure, receipt: &Receipt, hand: &Hand<'_>) {
+        self.tally.failures += 1;
+        let text = match self.left_by(receipt) {
+            None => format!("a write failed and all was taken back: {why}"),
+            Some(left) => format!("a write failed: {why}{left}"),
+        };
         self.rest = REST << self.harms.min(6);
         self.harms += 1;
         self.set(NicState::Observing, &text, hand);
+    }
+
+    /// What was to be taken back and was not, as the end of a sentence, and the way out; `None` where
+    /// all was.
+    fn left_by(&mut self, receipt: &Receipt) -> Option<String> {
+        let failed = receipt.not_taken_back.iter();
+        let failed = failed.map(|failure| format!("; could not take back {failure}"));
+        let text: String =
+            failed.chain(receipt.contested.iter().map(|contest| format!("; {contest}"))).collect();
+        if text.is_empty() {
+            return None;
+        }
+        self.left_behind += receipt.not_taken_back.len() + receipt.contested.len();
+        Some(format!("{text}; the journal keeps it, `steer restore {}` tries again", self.name))
     }
 
     /// Stands down: somebody else has set what steer has set.
@@ -405,10 +450,15 @@ impl Steered {
 
     fn remember(&mut self, line: &str, hand: &Hand<'_>) {
         (hand.say)(&format!("{}: {line}", self.name));
+        let (at_unix_s, what) = (unix_time_s(), line.to_owned());
+        self.note(EventReport { at_unix_s, what, why: None, wrote: false });
+    }
+
+    fn note(&mut self, event: EventReport) {
         if self.history.len() == HISTORY {
             self.history.pop_front();
         }
-        self.history.push_back(line.to_owned());
+        self.history.push_back(event);
     }
 }
 

@@ -181,6 +181,8 @@ fn one_line_is_answered_and_everything_else_is_told_why() {
         let garbage: Vec<u8> = (0..2000_u32).map(|at| (at.wrapping_mul(97) % 251) as u8).collect();
         for (bytes, why) in [
             (&b"{\"command\":\"reboot\"}\n"[..], "unknown request: unknown variant"),
+            // Whose connections are steered is for whoever starts it to say.
+            (b"{\"command\":\"accept\",\"ports\":[22]}\n", "unknown request: unknown variant"),
             (b"\n", "unknown request"),
             (b"\xff\xfe\0\n", "unknown request"),
             (b"{\"command\":\"status\"}", "does not end with a line end"),
@@ -251,6 +253,21 @@ fn a_window_is_put_into_words_once() {
     let window = Window::new(status("x".to_owned()));
     assert_eq!(window.text(true).as_ptr(), window.text(true).as_ptr());
     assert_eq!(window.text(false).as_ptr(), window.text(false).as_ptr());
+}
+
+#[test]
+fn flows_are_listed_for_who_asks_and_for_nobody_else() {
+    use crate::model::testkit::crossed_sample;
+    use crate::plan::Plan;
+    use crate::report::NicState;
+    let (first, second) = (crossed_sample(1), crossed_sample(2));
+    let world = World::between(&first, &second, first.at_ns);
+    let nic = NicStatus::new(&world, &world.nics[0], &Plan::default(), NicState::Observing, None);
+    let status = Status::new(Source::Daemon, &world, vec![nic]);
+    let window = Window::new(status).with_flows_of(Arc::new(second), first.at_ns);
+    let document = |flows| -> Value { serde_json::from_slice(&window.text(flows)).expect("JSON") };
+    assert_eq!(document(true)["nics"][0]["flows"].as_array().map(Vec::len), Some(16));
+    assert_eq!(document(false)["nics"][0]["flows"], Value::Null);
 }
 
 #[test]

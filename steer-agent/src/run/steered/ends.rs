@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use super::Steered;
 use crate::apply::{self, Ban, Journal, JournalError, Lifted, Restoration, Trust};
 use crate::model::Nic;
-use crate::plan::Experience;
+use crate::plan::{Experience, Workspace};
 use crate::report::{NicState, Tally};
 use crate::run::holding::Holding;
 use crate::sys::Port;
@@ -28,10 +28,17 @@ impl Steered {
         let owner = if dry_run { None } else { Some(own(nic)?) };
         let device = port.identity(name)?;
         let boot_id = port.boot_id()?;
-        let mut journal = match Journal::of_device(state_dir, name, &device)? {
+        let found = match Journal::of_device(state_dir, name, &device, port) {
+            // Who only looks needs none.
+            Err(JournalError::Elsewhere { .. }) if dry_run => None,
+            found => found?,
+        };
+        let mut journal = match found {
             None => Journal::new(state_dir, name, device.clone(), boot_id.clone()),
             Some(journal) if dry_run => journal,
-            Some(old) if old.record().boot_id != boot_id || old.record().device != device => {
+            Some(old)
+                if old.record().boot_id != boot_id || !old.record().device.is_same(&device) =>
+            {
                 // The NIC is another, but irqbalance may still be the one that was asked.
                 let ban = old.record().ban.clone().filter(|_| old.record().boot_id == boot_id);
                 let aside = old.set_aside()?;
@@ -77,16 +84,19 @@ impl Steered {
             state: NicState::Observing,
             reason: Some("the first window is not over yet".to_owned()),
             history: VecDeque::new(),
+            last_change: None,
             waiting: None,
             just_written: false,
             settling: false,
             experience: Experience::default(),
+            workspace: Workspace::default(),
             expected: None,
             tally: Tally::default(),
             levers: None,
             rest: 0,
             harms: 0,
             last_said: None,
+            left_behind: 0,
         })
     }
 
@@ -120,7 +130,7 @@ impl Steered {
         match apply::restore(self.journal, &name, port, Trust::OwnOnly) {
             Ok(outcome) => {
                 say(&outcome.describe(&name));
-                for line in complaints(&outcome) {
+                for line in complaints(&name, &outcome) {
                     say(&format!("{name}: {line}"));
                 }
                 outcome.complete()
@@ -135,7 +145,7 @@ impl Steered {
 
 /// What a restoration left undone, a sentence each.
 #[must_use]
-pub fn complaints(outcome: &Restoration) -> Vec<String> {
+pub fn complaints(nic: &str, outcome: &Restoration) -> Vec<String> {
     let foreign = outcome
         .foreign
         .iter()
@@ -145,7 +155,22 @@ pub fn complaints(outcome: &Restoration) -> Vec<String> {
         Some(Lifted::Failed(why)) => Some(still_banned(why)),
         _ => None,
     };
-    foreign.chain(failed).chain(banned).collect()
+    let unkept = outcome.unkept.as_ref().map(|error| {
+        format!("the journal still names what is back already, which is harmless: {error}")
+    });
+    let away = outcome.away.iter().map(|(irq, cpu)| {
+        format!(
+            "IRQ {irq} may go where it could before, and CPU {cpu} serves it still: it has not fired since, \
+             and the kernel leaves it there"
+        )
+    });
+    let marked = outcome.marked.map(|(moves, queues)| {
+        format!(
+            "the table is as it was, and the kernel counts it as set by a user, so that `ethtool -L` takes \
+             no fewer than {queues} queues; `ethtool -X {nic} default` ends that and moves {moves} buckets"
+        )
+    });
+    foreign.chain(failed).chain(banned).chain(unkept).chain(away).chain(marked).collect()
 }
 
 fn still_banned(why: &str) -> String {

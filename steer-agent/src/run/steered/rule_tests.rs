@@ -87,14 +87,17 @@ impl Bench {
             state: NicState::Observing,
             reason: None,
             history: VecDeque::new(),
+            last_change: None,
             waiting: None,
             just_written: false,
             settling: false,
             experience: Experience::default(),
+            workspace: Workspace::default(),
             expected: None,
             rest: 0,
             harms: 0,
             last_said: None,
+            left_behind: 0,
             tally: Tally::default(),
             levers: None,
         };
@@ -111,6 +114,7 @@ impl Bench {
             port: &self.machine,
             policy: &self.policy,
             neighbours: &neighbours,
+            shut: None,
             say: &|_| {},
         };
         let _plan = self.steered.tick(&world(&self.machine), &host, &hand);
@@ -162,7 +166,7 @@ fn a_refused_rule_never_costs_the_table() {
     assert!(irqs.values().all(|irq| irq.affinity.as_single().is_some()), "interrupts are set");
     assert_eq!(bench.steered.state().0, NicState::Steering);
     assert!(bench.steered.is_waiting(), "and judged as ever");
-    let history: Vec<&String> = bench.steered.history.iter().collect();
+    let history: Vec<&String> = bench.steered.history.iter().map(|event| &event.what).collect();
     assert!(
         history[0].starts_with("an exact-match rule failed, all were taken back"),
         "{history:?}"

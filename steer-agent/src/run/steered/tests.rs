@@ -1,8 +1,10 @@
 //! What becomes of a NIC, over the fake machine.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::model::{CpuId, CpuSet, Mapping, Neighbours, Queue, QueueId, QueueWorld, Rss, Topology};
-use crate::sys::fake::{FakeMachine, FakeNic, Write};
+use crate::sys::fake::{FakeIrq, FakeMachine, FakeNic, Write};
 
 const QUEUES: u32 = 4;
 
@@ -66,11 +68,21 @@ fn world(machine: &FakeMachine) -> NicWorld {
 
 /// One window of `run` under `policy`: what was written, and the state with its reason.
 fn window(machine: &FakeMachine, policy: &Policy) -> (Vec<Write>, NicState, Option<String>) {
+    window_that_is(None, machine, policy)
+}
+
+/// The same; `shut` is why nothing may be written, if so.
+fn window_that_is(
+    shut: Option<&str>,
+    machine: &FakeMachine,
+    policy: &Policy,
+) -> (Vec<Write>, NicState, Option<String>) {
     let dir = tempfile::tempdir().expect("a directory");
     let nic = world(machine);
     let mut steered = Steered::begin(&nic.nic, machine, dir.path(), false, &|_| {}).expect("begun");
     let topology = Topology::regular(1, 8, 1);
-    let hand = Hand { port: machine, policy, neighbours: &Neighbours::default(), say: &|_| {} };
+    let hand =
+        Hand { port: machine, policy, neighbours: &Neighbours::default(), shut, say: &|_| {} };
     let _ = steered.tick(&nic, &Host::alone(&topology, None), &hand);
     let (state, reason) = steered.state();
     (machine.log(), state, reason.map(str::to_owned))
@@ -126,8 +138,117 @@ fn a_plan_that_writes_the_table_all_the_same_is_refused() {
         port: &machine,
         policy: &Policy::default(),
         neighbours: &Neighbours::default(),
+        shut: None,
         say: &|_| {},
     };
     steered.correct(&nic, &host, &plan, &hand);
     assert_eq!((machine.attempts(), steered.state().0), (0, NicState::Observing));
+}
+
+#[test]
+fn outside_the_maintenance_window_nothing_is_written_and_it_is_said_why() {
+    let machine = machine("igb", 990_006);
+    let why = "it is Tue 12:00, outside `maintenance_window`";
+    let (log, state, reason) = window_that_is(Some(why), &machine, &Policy::default());
+    assert_eq!((log.len(), state, reason.as_deref()), (0, NicState::Observing, Some(why)));
+}
+
+/// A plan for the present settings, carried out while writes fail from the `n`-th on.
+fn failing_from(n: u64, ifindex: u32) -> (FakeMachine, Steered, String) {
+    let machine = machine("igb", ifindex);
+    let dir = tempfile::tempdir().expect("a directory");
+    let nic = world(&machine);
+    let topology = Topology::regular(1, 8, 1);
+    let host = Host::alone(&topology, None);
+    let plan = plan::plan(&nic, &host, &Policy::default(), &Experience::default());
+    assert!(plan.steps.len() > 2, "{plan:?}");
+    let mut steered =
+        Steered::begin(&nic.nic, &machine, dir.path(), false, &|_| {}).expect("begun");
+    machine.fail_writes_from(n, rustix::io::Errno::IO);
+    let neighbours = Neighbours::default();
+    let policy = Policy::default();
+    let hand =
+        Hand { port: &machine, policy: &policy, neighbours: &neighbours, shut: None, say: &|_| {} };
+    steered.correct(&nic, &host, &plan, &hand);
+    let reason = steered.state().1.expect("said").to_owned();
+    (machine, steered, reason)
+}
+
+#[test]
+fn what_a_restoration_leaves_to_say_is_a_sentence_each() {
+    use crate::apply::{JournalError, Restoration};
+    let cause = std::io::Error::from(rustix::io::Errno::ROFS);
+    let path = "/var/lib/steer/journal-eth0".into();
+    let unkept = JournalError::Io { action: "write", path, cause, hint: "free space" };
+    let outcome =
+        Restoration { unkept: Some(unkept), marked: Some((96, 4)), ..Restoration::default() };
+    assert!(outcome.complete(), "everything is back");
+    assert_eq!(
+        complaints("eth0", &outcome),
+        [
+            "the journal still names what is back already, which is harmless: cannot write \
+             /var/lib/steer/journal-eth0: Read-only file system (os error 30); free space",
+            "the table is as it was, and the kernel counts it as set by a user, so that `ethtool -L` \
+             takes no fewer than 4 queues; `ethtool -X eth0 default` ends that and moves 96 buckets"
+        ]
+    );
+}
+
+/// Every write of a correction fails in turn, or is answered "done" and is not, as virtio does: nothing
+/// is left changed, and status says which object it was and why.
+#[test]
+fn every_write_that_fails_is_said_in_the_status() {
+    use rustix::io::Errno;
+    let whole = machine("igb", 990_009);
+    let (log, ..) = window(&whole, &Policy::default());
+    let writes = u64::try_from(log.len()).expect("small");
+    assert!(writes > 4, "{log:?}");
+    for n in 1..=writes {
+        for errno in [Some(Errno::IO), Some(Errno::BUSY), Some(Errno::OPNOTSUPP), None] {
+            let machine = machine("igb", 990_009);
+            let before = machine.snapshot();
+            match errno {
+                Some(errno) => machine.fail_write(n, errno),
+                None => machine.ignore_write(n),
+            }
+            let (log, state, reason) = window(&machine, &Policy::default());
+            let what = format!("write {n}, {errno:?}: {reason:?}, {log:?}");
+            let reason = reason.expect("said");
+            assert_eq!(state, NicState::Observing, "{what}");
+            assert!(reason.starts_with("a write failed and all was taken back: "), "{what}");
+            let why = errno.map_or("read back".to_owned(), |errno| errno.to_string());
+            assert!(reason.contains(&why), "{what}");
+            let object = ["affinity of IRQ", "XPS", "indirection table"];
+            assert!(object.iter().any(|object| reason.contains(object)), "{what}");
+            assert_eq!(settings(&machine.snapshot()), settings(&before), "{what}");
+        }
+    }
+}
+
+type Snapshot = (BTreeMap<String, FakeNic>, BTreeMap<u32, FakeIrq>);
+
+/// What traffic depends on: not the mark on the table, which the kernel keeps to itself, nor where an
+/// interrupt will be once it fires.
+fn settings((nics, irqs): &Snapshot) -> (Vec<Settings>, Vec<CpuSet>) {
+    let nics = nics.values().map(|nic| (nic.table.clone(), nic.xps.clone())).collect();
+    (nics, irqs.values().map(|irq| irq.affinity.clone()).collect())
+}
+
+type Settings = (Option<Vec<QueueId>>, Option<Vec<CpuSet>>);
+
+#[test]
+fn what_could_not_be_taken_back_is_said_and_not_forgotten() {
+    let (machine, steered, reason) = failing_from(1, 990_008);
+    assert!(reason.starts_with("a write failed and all was taken back"), "{reason}");
+    assert!(!steered.has_left_something(), "the first write did nothing: exit code 2");
+    assert_eq!(machine.log(), []);
+
+    let (machine, steered, reason) = failing_from(3, 990_007);
+    assert_eq!(machine.log().len(), 2, "two writes stand");
+    assert!(!reason.contains("all was taken back"), "{reason}");
+    assert_eq!(reason.matches("; could not take back").count(), 2, "{reason}");
+    assert!(reason.ends_with("`steer restore eth0` tries again"), "{reason}");
+    assert!(steered.has_left_something(), "exit code 3");
+    let left = steered.finish(&machine, true, &|_| {});
+    assert!(!left, "a daemon that cannot put it back ends with 3 too");
 }
