@@ -12,10 +12,14 @@
 //!        -> report        status, JSON
 //! ```
 //!
-//! Beside the line stands [`simulate`]: model and plan on synthetic traffic.
+//! Beside the line stands [`simulate`]: model and plan on synthetic traffic. `fuzzing`, for tests, hands
+//! any bytes to whatever reads something here.
 
 pub mod apply;
 pub mod cli;
+pub mod config;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod model;
 pub mod observe;
 pub mod plan;

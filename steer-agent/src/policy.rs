@@ -1,15 +1,25 @@
 //! What the operator wants and what nothing may exceed. Plain data with defaults.
 
+mod window;
+
 use serde::{Deserialize, Serialize};
 
-use crate::model::{CpuSet, Driver, Nic, Refusal};
+use crate::model::{CpuId, CpuSet, Driver, Nic, Refusal};
+pub use window::{MaintenanceWindow, ParseWindowError, WallTime};
 
 /// Thresholds and limits of the planner.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct Policy {
     /// CPUs that may be given interrupts; `None` is every online CPU.
     pub allowed_cpus: Option<CpuSet>,
+    /// CPUs that are never given interrupts, whatever `allowed_cpus` says.
+    pub denied_cpus: CpuSet,
+    /// Whether the indirection table may be written; without it queues move, and buckets stay.
+    pub move_table: bool,
+    /// Whether TX queues may follow RX queues (XPS).
+    pub set_xps: bool,
     /// Whether interrupts may be moved; without it queues stay where they are, and tables follow.
     pub move_irqs: bool,
     /// Most that a CPU's projected packet load may exceed the average of the CPUs in use, as a
@@ -42,6 +52,10 @@ pub struct Policy {
     pub allow_link_reset: bool,
     /// Most exact-match rules for elephant flows; 0 is none. Not yet run on hardware.
     pub pins: usize,
+    /// CPUs of the workers to which accept steering brings connections, once they are known: queues go
+    /// one to one to them, and stay.
+    #[serde(skip)]
+    pub workers: Option<CpuSet>,
 }
 
 /// Where interrupts are to be, relative to consumers.
@@ -65,12 +79,15 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             allowed_cpus: None,
+            denied_cpus: CpuSet::default(),
+            move_table: true,
+            set_xps: true,
             move_irqs: true,
             load_slack: 0.15,
             softirq_cap: 0.35,
             placement: Placement::SameCore,
             least_gain: 0.005,
-            move_price: 0.25,
+            move_price: 0.2,
             irq_move_share: 0.25,
             nic_distance: 0.1,
             seed: 1,
@@ -79,6 +96,7 @@ impl Default for Policy {
             most_irq_moves: 4,
             allow_link_reset: false,
             pins: 0,
+            workers: None,
         }
     }
 }
@@ -88,6 +106,13 @@ impl Policy {
     #[must_use]
     pub fn most_bucket_moves(&self, buckets: usize) -> usize {
         (buckets / self.moves_divisor.max(1)).max(4)
+    }
+
+    /// Whether `cpu` may be given interrupts.
+    #[must_use]
+    pub fn allows(&self, cpu: CpuId) -> bool {
+        let named = self.allowed_cpus.as_ref().is_none_or(|allowed| allowed.contains(cpu));
+        named && !self.denied_cpus.contains(cpu)
     }
 
     /// Why the table of `nic` is not to be written, if so. A NIC without a driver is a simulated one:

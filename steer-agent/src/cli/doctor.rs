@@ -4,13 +4,15 @@ use super::args::DoctorArgs;
 use super::output::{print, print_json};
 use super::select::{Selected, all, for_reading};
 use super::{Exit, Settings};
-use crate::model::Nic;
-use crate::observe::{Observer, Watch, host, probe};
+use crate::model::{Fact, Nic};
+use crate::observe::kernel::accept::{AcceptSide, Chooser};
+use crate::observe::kernel::verifier;
+use crate::observe::{Observer, Watch, host, probe, services};
 use crate::report::doctor::{self, Finding, Level};
-use crate::sys::Machine;
+use crate::sys::{Machine, diag, reuseport};
 
 pub(super) fn doctor(args: &DoctorArgs, settings: &Settings) -> anyhow::Result<Exit> {
-    let machine = Machine::open()?;
+    let machine = settings.machine()?;
     let facts = probe::facts(&machine);
     let topology = host::topology(machine.root())?;
     let selected = if args.interfaces.is_empty() {
@@ -34,6 +36,7 @@ pub(super) fn doctor(args: &DoctorArgs, settings: &Settings) -> anyhow::Result<E
         .collect();
     if facts.btf.yes() && facts.may_trace.yes() {
         findings.extend(programs(&machine, &able));
+        findings.extend(verifier());
     }
     if selected.is_empty() {
         findings.push(Finding {
@@ -44,8 +47,19 @@ pub(super) fn doctor(args: &DoctorArgs, settings: &Settings) -> anyhow::Result<E
         });
     }
     for Selected { nic, why_not } in &selected {
-        let of_nic = doctor::nic(nic, why_not.as_deref(), &facts, &topology, &settings.policy);
+        let policy = settings.config.values(Some(&nic.name)).policy;
+        let of_nic = doctor::nic(nic, why_not.as_deref(), &facts, &topology, &policy);
         findings.extend(of_nic);
+    }
+    if facts.btf.yes() && facts.may_trace.yes() && facts.may_set_nic.yes() {
+        findings.extend(doctor::accept_ways(&lookup(), &reuseport::incoming_cpu_chooses()));
+    }
+    match diag::listeners() {
+        Ok(sockets) => {
+            let services = services::find(machine.root(), &sockets);
+            findings.extend(doctor::listeners(&services, &topology));
+        }
+        Err(error) => log::debug!("listeners: {error}"),
     }
     if args.json {
         print_json(&findings)?;
@@ -54,6 +68,14 @@ pub(super) fn doctor(args: &DoctorArgs, settings: &Settings) -> anyhow::Result<E
     }
     let failed = findings.iter().any(|finding| finding.level == Level::Fail);
     Ok(if failed || able.is_empty() { Exit::NotMet } else { Exit::Done })
+}
+
+/// Whether accept steering by a lookup program works here, by loading it for a moment.
+fn lookup() -> Fact {
+    match AcceptSide::start(Chooser::Lookup) {
+        Ok(side) => side.chooses().clone(),
+        Err(error) => Fact::No(format!("{error:#}")),
+    }
 }
 
 /// Loads the kernel side for a moment and says what became of each program.
@@ -89,5 +111,21 @@ fn programs(machine: &Machine, nics: &[Nic]) -> Vec<Finding> {
     }
 }
 
+/// What the programs cost the kernel's verifier, which refuses those beyond its limit.
+fn verifier() -> Option<Finding> {
+    let counts = verifier::instructions().ok()?;
+    let told = |(name, count): (&str, Result<u32, String>)| Some(format!("{name} {}", count.ok()?));
+    let most = counts.values().flatten().max().copied()?;
+    let list: Vec<String> = counts.into_iter().filter_map(told).collect();
+    Some(Finding {
+        level: if most > verifier::LIMIT / 2 { Level::Warn } else { Level::Ok },
+        subject: "host".to_owned(),
+        found: format!("instructions that the verifier walks through: {}", list.join(", ")),
+        consequence: format!("the kernel refuses a program beyond {}", verifier::LIMIT),
+    })
+}
+
+#[cfg(test)]
+mod proxies;
 #[cfg(test)]
 mod tests;

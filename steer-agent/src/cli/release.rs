@@ -10,17 +10,27 @@ use crate::sys::owner::{Claim, claim};
 use crate::sys::{Machine, Port as _};
 
 pub(super) fn release(args: &ReleaseArgs, settings: &Settings) -> anyhow::Result<Exit> {
-    let machine = Machine::open()?;
+    let machine = settings.machine()?;
     if args.interfaces.is_empty() {
-        bail!("name the interface to give up");
+        let held = Journal::all(&settings.state_dir)?;
+        let held = if held.is_empty() {
+            format!("there is no journal in {}", settings.state_dir.display())
+        } else {
+            format!("there are journals of {}", held.join(", "))
+        };
+        bail!("name the interface to give up, as in `steer release eth0`; {held}");
     }
+    let mut exit = Exit::NotMet;
     for name in &args.interfaces {
-        one(&machine, name, args.default_table, settings)?;
+        if one(&machine, name, args.default_table, settings)? {
+            exit = Exit::Done;
+        }
     }
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
-fn one(machine: &Machine, name: &str, default: bool, settings: &Settings) -> anyhow::Result<()> {
+/// False where there was nothing to give up.
+fn one(machine: &Machine, name: &str, default: bool, settings: &Settings) -> anyhow::Result<bool> {
     let device = machine.identity(name)?;
     rights::to_restore(machine)?;
     let _owner = match claim(device.ifindex)? {
@@ -31,8 +41,15 @@ fn one(machine: &Machine, name: &str, default: bool, settings: &Settings) -> any
         ),
     };
     let state_dir = settings.state_dir.as_path();
-    let journal = match Journal::of_device(state_dir, name, &device)? {
+    let journal = match Journal::of_device(state_dir, name, &device, machine)? {
         Some(journal) => journal,
+        None if machine.rss_table(name)?.is_none_or(|table| table.is_empty()) => {
+            note(&format!(
+                "{name}: there is nothing to give up: no journal in {}, and no indirection table",
+                state_dir.display()
+            ));
+            return Ok(false);
+        }
         None => Journal::new(state_dir, name, device, machine.boot_id()?),
     };
     let (released, aside) = give_up(journal, name, machine, default)?;
@@ -56,5 +73,5 @@ fn one(machine: &Machine, name: &str, default: bool, settings: &Settings) -> any
     if let Some(aside) = aside {
         note(&format!("{name}: what was set before steer is in {}", aside.display()));
     }
-    Ok(())
+    Ok(true)
 }

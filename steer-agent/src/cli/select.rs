@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, bail};
 
+use crate::config::keys::nearest;
 use crate::model::{Nic, Queue};
 use crate::observe::nic;
 use crate::policy::Policy;
@@ -21,21 +22,35 @@ pub(super) fn for_reading(machine: &Machine, names: &[String]) -> anyhow::Result
     Ok(all(machine)?.into_iter().filter(|selected| selected.why_not.is_none()).collect())
 }
 
-/// For commands that write: only what was named, and only what can be steered under `policy`.
+/// For a daemon that writes nothing and was told no names: all that can be steered.
+pub(super) fn for_looking_on(machine: &Machine) -> anyhow::Result<Vec<Nic>> {
+    let nics: Vec<Nic> =
+        for_reading(machine, &[])?.into_iter().map(|selected| selected.nic).collect();
+    if nics.is_empty() {
+        bail!("{}", steerable(machine)?);
+    }
+    Ok(nics)
+}
+
+/// For commands that write: only what was named, and only what can be steered under its policy.
 pub(super) fn for_writing(
     machine: &Machine,
     names: &[String],
-    policy: &Policy,
+    policy_of: &dyn Fn(&str) -> Policy,
 ) -> anyhow::Result<Vec<Nic>> {
     if names.is_empty() {
-        bail!("name the interface that may be written to; {}", steerable(machine)?);
+        bail!(
+            "name the interface that may be written to, on the command line or as `run.interfaces` in \
+             the configuration; {}",
+            steerable(machine)?
+        );
     }
     let mut nics = Vec::new();
     for Selected { nic, why_not } in named(machine, names)? {
         if let Some(why) = why_not {
             bail!("{why}; nothing was changed");
         }
-        if let Some(why) = nothing_to_write(&nic, policy) {
+        if let Some(why) = nothing_to_write(&nic, &policy_of(&nic.name)) {
             bail!("{why}; nothing was changed");
         }
         nics.push(nic);
@@ -45,8 +60,10 @@ pub(super) fn for_writing(
 
 /// Why nothing of `nic` may be written: its table is left alone, and no interrupt can be moved.
 fn nothing_to_write(nic: &Nic, policy: &Policy) -> Option<String> {
-    let refusal = policy.table_refusal(nic)?;
-    let movable = nic.queues.iter().any(Queue::is_movable);
+    let unwanted = "`policy.move_table` is false".to_owned();
+    let refusal = policy.table_refusal(nic).map(|refusal| refusal.to_string());
+    let refusal = refusal.or_else(|| (!policy.move_table).then_some(unwanted))?;
+    let movable = policy.move_irqs && nic.queues.iter().any(Queue::is_movable);
     (!movable).then(|| format!("{}: {refusal}, and none of its interrupts can be moved", nic.name))
 }
 
@@ -92,15 +109,40 @@ fn named(machine: &Machine, names: &[String]) -> anyhow::Result<Vec<Selected>> {
                 continue;
             }
             match nic::read(machine, &name) {
-                Ok(nic) => selected.push(select(nic)),
+                Ok(nic) => {
+                    let mut one = select(nic);
+                    one.why_not = one.why_not.map(|why| with_carriers(machine, &one.nic, why));
+                    selected.push(one);
+                }
                 Err(error) if error.is_gone() => {
-                    bail!("there is no interface `{name}`; {}", steerable(machine)?)
+                    bail!(
+                        "there is no interface `{name}`{}; {}",
+                        meant(machine, &name),
+                        steerable(machine)?
+                    )
                 }
                 Err(error) => return Err(error).with_context(|| format!("cannot look at {name}")),
             }
         }
     }
     Ok(selected)
+}
+
+/// A guess at which of the interfaces was meant.
+fn meant(machine: &Machine, name: &str) -> String {
+    let there = nic::list(machine).unwrap_or_default();
+    let near = nearest(name, there.iter().map(String::as_str));
+    near.map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"))
+}
+
+/// Adds to the refusal of a virtual interface which NICs its packets come through. Naming it is no
+/// consent to write to those, which others use too.
+fn with_carriers(machine: &Machine, nic: &Nic, why: String) -> String {
+    let carriers = match nic.driver {
+        Some(_) => Vec::new(),
+        None => nic::carriers(machine, &nic.name),
+    };
+    if carriers.is_empty() { why } else { format!("{why} ({})", carriers.join(", ")) }
 }
 
 fn select(nic: Nic) -> Selected {

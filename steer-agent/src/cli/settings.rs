@@ -1,175 +1,201 @@
-//! Arguments and configuration file, merged. Opens nothing else until complete.
+//! Arguments, environment and configuration file, merged. Opens nothing else until complete.
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use serde::Deserialize;
 
-use super::args::{CommonArgs, OnExit};
+use super::args::{CommonArgs, PlanningArgs, RunArgs};
+use super::output::note;
+use crate::config::form::Value;
+use crate::config::keys::{ObserverChoice, OnExit, OnIrqbalance, Values};
+use crate::config::{Config, Faulty, variables};
+use crate::observe::Observer;
 use crate::policy::Policy;
 use crate::run::irqbalance::Consent;
+use crate::run::terms::{Conduct, Terms};
+use crate::sys::{Machine, Root, SysError};
 
 /// Where the configuration is looked for where none is named.
-const DEFAULT_CONFIG: &str = "/etc/steer/steer.toml";
+pub(super) const DEFAULT_CONFIG: &str = "/etc/steer/steer.toml";
+/// No configuration is as long as this.
+const MOST_BYTES: u64 = 1 << 20;
 
 /// What the commands work by.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// All of it, with where each value comes from.
+    pub config: Config,
     /// Directory of journals.
     pub state_dir: PathBuf,
     /// Directory of the status socket.
     pub runtime_dir: PathBuf,
-    /// Thresholds of the planner.
+    /// Thresholds of the planner, for interfaces that have none of their own.
     pub policy: Policy,
-    /// Time between two looks of `run`.
-    pub period: Duration,
-    /// What `run` leaves behind.
-    pub on_exit: OnExit,
-    /// What `run` and `apply` may do about irqbalance.
-    pub irqbalance: Consent,
-    /// Name or number of the group that may ask a daemon, beside root.
-    pub group: Option<String>,
-}
-
-/// The configuration file. Every key has a default.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-struct ConfigFile {
-    run: RunSection,
-    policy: Policy,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-struct RunSection {
-    period: Option<String>,
-    on_exit: Option<OnExit>,
-    irqbalance: OnIrqbalance,
-    group: Option<String>,
-}
-
-/// What is done about a running irqbalance.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum OnIrqbalance {
-    /// Say so, and leave interrupts to it.
-    #[default]
-    Report,
-    /// Ask it to leave the NIC's interrupts alone.
-    Ban,
-}
-
-impl OnIrqbalance {
-    fn consent(self) -> Consent {
-        match self {
-            Self::Ban => Consent::Ban,
-            Self::Report => Consent::Report(
-                "`irqbalance = \"ban\"` under [run] in the configuration would let steer ask it to \
-                 leave them alone",
-            ),
-        }
-    }
+    /// How packets are seen to arrive.
+    pub observer: Observer,
+    /// Where the host's /proc and /sys are.
+    pub root: Root,
 }
 
 impl Settings {
-    /// Merges `common` with the configuration. An absent file is fine unless it was named.
+    /// Merges `common` with environment and file. An absent file is fine unless it was named; one with
+    /// faults is an error that lists them all.
     pub fn resolve(common: &CommonArgs) -> anyhow::Result<Self> {
-        let file = match &common.config {
-            Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .with_context(|| format!("cannot read the configuration {}", path.display()))?;
-                parse(&text, path)?
-            }
-            None => {
-                let path = Path::new(DEFAULT_CONFIG);
-                match std::fs::read_to_string(path) {
-                    Ok(text) => parse(&text, path)?,
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                        ConfigFile::default()
-                    }
-                    Err(error) => {
-                        return Err(error).with_context(|| {
-                            format!("cannot read the configuration {}", path.display())
-                        });
-                    }
-                }
-            }
-        };
-        let period = match &file.run.period {
-            Some(text) => humantime::parse_duration(text)
-                .with_context(|| format!("`run.period = \"{text}\"` is not a time such as 1s"))?,
-            None => Duration::from_secs(1),
-        };
-        if !(Duration::from_millis(100)..=Duration::from_mins(1)).contains(&period) {
-            bail!("`run.period` is {period:?}, expected between 100ms and 1m");
+        match load(common)? {
+            Ok(config) => Ok(Self::new(config)),
+            Err(faulty) => bail!("{}", complaint(&faulty)),
         }
-        Ok(Self {
-            state_dir: common.state_dir.clone(),
-            runtime_dir: common.runtime_dir.clone(),
-            policy: file.policy,
-            period,
-            on_exit: file.run.on_exit.unwrap_or(OnExit::Restore),
-            irqbalance: file.run.irqbalance.consent(),
-            group: file.run.group,
+    }
+
+    /// The same for what must work whatever the configuration is like: faults are only reported, and
+    /// what is right holds.
+    pub fn resolve_leniently(common: &CommonArgs) -> anyhow::Result<Self> {
+        Ok(match load(common)? {
+            Ok(config) => Self::new(config),
+            Err(faulty) => {
+                note(&format!("{}\nthe rest of the configuration holds", complaint(&faulty)));
+                Self::new(faulty.rest)
+            }
         })
     }
+
+    fn new(config: Config) -> Self {
+        let Values { state_dir, runtime_dir, policy, observer, proc, sys, .. } =
+            config.values(None);
+        let (observer, root) = (observer.resolve(), Root::new(proc, sys));
+        Self { config, state_dir, runtime_dir, policy, observer, root }
+    }
+
+    /// The machine, through the configured trees.
+    pub fn machine(&self) -> Result<Machine, SysError> {
+        Machine::with_root(self.root.clone())
+    }
+
+    /// Thresholds of the planner for `interface`, under what the command line says.
+    #[must_use]
+    pub fn policy_of(&self, interface: &str, planning: &PlanningArgs) -> Policy {
+        planning.over(&self.config.values(Some(interface)).policy)
+    }
+
+    /// How packets are to be seen to arrive, under what the command line says.
+    #[must_use]
+    pub fn observer(&self, planning: &PlanningArgs) -> Observer {
+        planning.observer.map_or(self.observer, super::args::ObserverArg::resolve)
+    }
 }
 
-fn parse(text: &str, path: &Path) -> anyhow::Result<ConfigFile> {
-    let file: ConfigFile =
-        toml::from_str(text).with_context(|| format!("in the configuration {}", path.display()))?;
-    let policy = &file.policy;
-    for (name, value) in [
-        ("load_slack", policy.load_slack),
-        ("softirq_cap", policy.softirq_cap),
-        ("least_gain", policy.least_gain),
-        ("move_price", policy.move_price),
-        ("irq_move_share", policy.irq_move_share),
-        ("nic_distance", policy.nic_distance),
-    ] {
-        if !value.is_finite() || value < 0.0 {
-            bail!("in {}: `policy.{name}` is {value}, expected zero or more", path.display());
+/// The configuration, or what is wrong with it; an error where it cannot be read at all.
+pub(super) fn load(common: &CommonArgs) -> anyhow::Result<Result<Config, Faulty>> {
+    let (path, named) = match &common.config {
+        Some(path) => (path.as_path(), true),
+        None => (Path::new(DEFAULT_CONFIG), false),
+    };
+    let text = match read(path) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !named => None,
+        Err(error) => {
+            return Err(error).with_context(|| {
+                format!(
+                    "cannot read the configuration {}, which --config or STEER_CONFIG names",
+                    path.display()
+                )
+            });
         }
-    }
-    Ok(file)
+    };
+    let file = text.as_deref().map(|text| (path, text));
+    let words = common_words(common);
+    Ok(match Config::read(file, &variables()) {
+        Ok(config) => Ok(config.over(words)),
+        Err(faulty) => Err(Faulty { rest: faulty.rest.over(words), ..faulty }),
+    })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file(text: &str) -> anyhow::Result<ConfigFile> {
-        parse(text, Path::new("steer.toml"))
+fn read(path: &Path) -> io::Result<String> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(MOST_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MOST_BYTES {
+        let what = format!("it is longer than {MOST_BYTES} bytes, which no configuration is");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
     }
+    Ok(text)
+}
 
-    #[test]
-    fn an_empty_file_is_all_defaults() {
-        assert_eq!(file("").expect("valid").policy, Policy::default());
-    }
+/// What is wrong, and what to do about it.
+pub(super) fn complaint(faulty: &Faulty) -> String {
+    let count = faulty.problems.len();
+    let them = if count == 1 { "it" } else { "them" };
+    let errors = if count == 1 { "error" } else { "errors" };
+    format!(
+        "{count} {errors} in the configuration\n{faulty}\ncorrect {them}; `steer config check` looks \
+         again, and `--config /dev/null` does without the file"
+    )
+}
 
-    #[test]
-    fn irqbalance_is_asked_with_consent_only() {
-        let of = |text| file(text).expect("valid").run.irqbalance;
-        assert!(matches!(of("").consent(), Consent::Report(_)));
-        assert!(matches!(of("[run]\nirqbalance = \"report\"").consent(), Consent::Report(_)));
-        assert_eq!(of("[run]\nirqbalance = \"ban\"").consent(), Consent::Ban);
-    }
+fn common_words(common: &CommonArgs) -> Vec<(&'static str, Value)> {
+    let mut words = Vec::new();
+    let mut add = |key, value: Option<Value>| words.extend(value.map(|value| (key, value)));
+    add("paths.state_dir", common.state_dir.clone().map(Value::Directory));
+    add("paths.runtime_dir", common.runtime_dir.clone().map(Value::Directory));
+    words
+}
 
-    #[test]
-    fn what_is_wrong_is_named() {
-        for (text, why) in [
-            ("[policy]\nsoftirq_cap = -1.0", "softirq_cap"),
-            ("[policy]\nload_slack = nan", "load_slack"),
-            ("[policy]\nunknown = 1", "unknown"),
-            ("[run]\non-exit = \"explode\"", "explode"),
-            ("[run]\nirqbalance = \"stop\"", "stop"),
-            ("[run]\ngroup = 5", "group"),
-            ("[policy]\nallowed_cpus = \"3-1\"", "low to high"),
-            ("nonsense", "steer.toml"),
-        ] {
-            let error = format!("{:#}", file(text).expect_err(text));
-            assert!(error.contains(why), "{text}: {error}");
+/// What the arguments of `run` say.
+pub(super) fn run_words(args: &RunArgs) -> Vec<(&'static str, Value)> {
+    let mut words = Vec::new();
+    let mut add = |key, value: Option<Value>| words.extend(value.map(|value| (key, value)));
+    let named = (!args.interfaces.is_empty()).then(|| args.interfaces.clone());
+    add("run.interfaces", named.map(Value::Names));
+    let ports = (!args.accept.is_empty()).then(|| args.accept.iter().copied().collect());
+    add("run.accept", ports.map(Value::Ports));
+    add("run.connect", (!args.connect.is_empty()).then(|| Value::Names(args.connect.clone())));
+    add("run.period", args.period.map(Value::Time));
+    add("run.on_exit", args.on_exit.map(|what: OnExit| Value::choice(&what)));
+    add("run.dry_run", args.dry_run.then_some(Value::Flag(true)));
+    add("metrics.listen", args.metrics.map(|address| Value::Address(Some(address))));
+    let textfile = args.metrics_textfile.clone();
+    add("metrics.textfile", textfile.map(|path| Value::File(Some(path))));
+    let planning = &args.planning;
+    let observer = planning.observer.map(super::args::ObserverArg::choice);
+    add("run.observer", observer.map(|how: ObserverChoice| Value::choice(&how)));
+    add("policy.placement", planning.policy.map(|policy| Value::choice(&policy.resolve())));
+    add("policy.pins", planning.pins.map(|pins| Value::Whole(pins as u64)));
+    words
+}
+
+/// What a NIC is steered by.
+#[must_use]
+pub(super) fn terms(values: Values) -> Terms {
+    let irqbalance = match values.irqbalance {
+        OnIrqbalance::Ban => Consent::Ban,
+        OnIrqbalance::Report => Consent::Report(
+            "`irqbalance = \"ban\"` under [run] in the configuration would let steer ask it to leave \
+             them alone",
+        ),
+    };
+    let Values { policy, maintenance_window, .. } = values;
+    Terms { policy, irqbalance, maintenance_window }
+}
+
+/// What a daemon does by, as far as a reload may change it.
+#[must_use]
+pub(super) fn conduct(config: &Config, dry_run: bool) -> Conduct {
+    let consented = |values: Values| {
+        let mut terms = terms(values);
+        if dry_run {
+            terms.irqbalance = Consent::Report("this is a dry run, so it is not asked");
         }
+        terms
+    };
+    let values = config.values(None);
+    let named = config.interfaces().into_iter();
+    Conduct {
+        period: values.period,
+        restore_on_exit: values.on_exit == OnExit::Restore,
+        by_name: named
+            .map(|name| (name.to_owned(), consented(config.values(Some(name)))))
+            .collect(),
+        others: consented(values),
     }
 }

@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use super::args::SimulateArgs;
 use super::output::{note, print, print_json, print_line};
 use super::{Exit, Settings};
+use crate::config::keys::nearest;
 use crate::report::simulation::simulation;
 use crate::simulate::scenario::Scenario;
 use crate::simulate::{self, Selection, catalogue, plot};
@@ -39,6 +40,11 @@ pub(super) fn simulate(args: &SimulateArgs, settings: &Settings) -> anyhow::Resu
         let selection = Selection::new(&scenario, &args.policy).with_context(|| name.clone())?;
         scenarios.push((name, scenario, selection));
     }
+    // So does a place that nothing can be written to.
+    if let Some(file) = &args.plot {
+        let opened = std::fs::OpenOptions::new().append(true).create(true).open(file);
+        opened.with_context(|| cannot_draw(file))?;
+    }
     let mut all = Vec::new();
     for (name, scenario, selection) in &scenarios {
         let mut said = Instant::now();
@@ -52,8 +58,7 @@ pub(super) fn simulate(args: &SimulateArgs, settings: &Settings) -> anyhow::Resu
             simulate::run(name, scenario, selection, &settings.policy, &seeds, &mut progress);
         if let Some(file) = &args.plot {
             let svg = plot::svg(&results)?;
-            std::fs::write(file, svg)
-                .with_context(|| format!("cannot write {}", file.display()))?;
+            std::fs::write(file, svg).with_context(|| cannot_draw(file))?;
             note(&format!("drawn: {}", file.display()));
         }
         if !args.json {
@@ -65,6 +70,13 @@ pub(super) fn simulate(args: &SimulateArgs, settings: &Settings) -> anyhow::Resu
         print_json(&all)?;
     }
     Ok(Exit::Done)
+}
+
+fn cannot_draw(file: &Path) -> String {
+    format!(
+        "cannot write the drawing into {}, expected a file in a directory that is there",
+        file.display()
+    )
 }
 
 fn list(json: bool) -> anyhow::Result<()> {
@@ -89,11 +101,16 @@ fn read(name: &str) -> anyhow::Result<Scenario> {
     }
     if !Path::new(name).exists() {
         let known: Vec<&str> = catalogue::all().iter().map(|named| named.name).collect();
+        let meant = nearest(name, known.iter().copied());
+        let meant = meant.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
         bail!(
-            "`{name}` is neither a built-in scenario nor a file; expected one of: {}",
+            "`{name}` is neither a built-in scenario nor a file; {meant}expected one of: {}",
             known.join(", ")
         );
     }
-    let text = std::fs::read_to_string(name).with_context(|| format!("cannot read {name}"))?;
-    Scenario::parse(&text).with_context(|| name.to_owned())
+    let text = std::fs::read_to_string(name)
+        .with_context(|| format!("cannot read the scenario {name}"))?;
+    Scenario::parse(&text).with_context(|| {
+        format!("{name} is no scenario (docs/simulator.md has its form, `--list --json` examples)")
+    })
 }
