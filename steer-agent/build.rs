@@ -1,7 +1,7 @@
 //! Builds the kernel side and places its object where the agent includes it from.
 //!
 //! Two variables change that:
-//! - `STEER_EBPF_OBJECT=FILE` takes an object that was built elsewhere;
+//! - `STEER_EBPF_OBJECT=FILE` takes an object that was built elsewhere, and those that lie beside it;
 //! - `STEER_SKIP_EBPF=1` takes none, for lints and documentation on machines that have no BPF
 //!   compiler. The agent then says so when it is asked to observe.
 
@@ -13,6 +13,9 @@ use std::{
 
 #[path = "../xtask/src/bpf.rs"]
 mod bpf;
+
+/// The objects of the kernel side, one for each binary of the package.
+const OBJECTS: [&str; 3] = ["steer-ebpf", "steer-accept", "steer-connect"];
 
 fn main() -> ExitCode {
     match place_object() {
@@ -36,9 +39,11 @@ fn place_object() -> Result<(), String> {
         env::var_os(variable).map(PathBuf::from).ok_or(format!("cargo did not set {variable}"))
     };
     let out = directory("OUT_DIR")?;
-    let object = out.join("steer-ebpf");
     if env::var_os("STEER_SKIP_EBPF").is_some_and(|value| value == "1") {
-        return fs::write(&object, []).map_err(|error| format!("{}: {error}", object.display()));
+        for object in OBJECTS.map(|name| out.join(name)) {
+            fs::write(&object, []).map_err(|error| format!("{}: {error}", object.display()))?;
+        }
+        return Ok(());
     }
     let built = if let Some(prebuilt) = env::var_os("STEER_EBPF_OBJECT").map(PathBuf::from) {
         println!("cargo::rerun-if-changed={}", prebuilt.display());
@@ -49,7 +54,11 @@ fn place_object() -> Result<(), String> {
         // Its own target directory: cargo holds a lock on the outer one while this runs.
         bpf::build(root, &out.join("ebpf-target"))?
     };
-    fs::copy(&built, &object)
-        .map(drop)
-        .map_err(|error| format!("cannot copy {}: {error}", built.display()))
+    // The others lie beside the first, wherever that was built.
+    for name in OBJECTS {
+        let built = if name == OBJECTS[0] { built.clone() } else { built.with_file_name(name) };
+        fs::copy(&built, out.join(name))
+            .map_err(|error| format!("cannot copy {}: {error}", built.display()))?;
+    }
+    Ok(())
 }

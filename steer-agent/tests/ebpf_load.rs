@@ -13,7 +13,7 @@ mod support;
 
 use steer_agent::model::Matrix;
 use steer_agent::observe::kernel::{
-    HashSource, KernelSide, Observer, StartOptions, WatchedNic, field_names,
+    HashSource, KernelSide, Observer, StartOptions, WatchedNic, field_names, verifier,
 };
 
 /// Loopback carries no RX queue, but any interface can be named.
@@ -50,6 +50,41 @@ fn everything_attaches() {
     assert_eq!(reading.counters[0].demand.as_ref().map(Matrix::rows), Some(128));
     assert!(reading.counters[0].load.is_none(), "no hash is reported");
     assert!(!reading.health.is_empty());
+}
+
+/// Most instructions that a program may cost the verifier on any kernel: a tenth of what the kernel
+/// allows. The lab holds other kernels to the same (`verifier`).
+const MOST_INSTRUCTIONS: u32 = verifier::LIMIT / 10;
+
+#[test]
+fn every_program_stays_far_below_the_verifiers_limit() {
+    if !support::may_load() {
+        return;
+    }
+    // In a process of its own, as for a moment it can open no file.
+    let name = "measured_by_another_process";
+    let program = std::env::current_exe().expect("this test");
+    let output = std::process::Command::new(program)
+        .args(["--exact", name, "--ignored", "--nocapture"])
+        .output()
+        .expect("runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    println!("{text}");
+}
+
+#[test]
+#[ignore = "run by every_program_stays_far_below_the_verifiers_limit"]
+fn measured_by_another_process() {
+    let counts = verifier::instructions().expect("measured");
+    let names = ["consume_tcp", "observe_xdp", "receive_gro", "receive_skb"];
+    for name in names {
+        assert!(counts[name].is_ok(), "{name}: {:?}", counts[name]);
+    }
+    for (name, count) in counts {
+        println!("{name}: {count:?}");
+        assert!(count.is_ok_and(|count| count <= MOST_INSTRUCTIONS) || name == "consume_udp");
+    }
 }
 
 #[test]

@@ -53,10 +53,20 @@ fn start(wire: &Wire, observer: Observer, upper_ifindexes: Vec<u32>) -> (KernelS
 /// A request and its answer, again and again; the reader in question runs on `cpu`, on the
 /// observed side. Returns the ends of the connection as that side sees them.
 fn exchange(wire: &Wire, here: &str, cpu: usize) -> (SocketAddr, SocketAddr) {
+    exchange_in(wire, || wire.enter_here(), here, cpu)
+}
+
+/// The same with a server that goes elsewhere.
+fn exchange_in(
+    wire: &Wire,
+    enter: impl Fn() + Send + Copy,
+    here: &str,
+    cpu: usize,
+) -> (SocketAddr, SocketAddr) {
     thread::scope(|scope| {
         let (port, listening) = mpsc::channel();
         let server = scope.spawn(move || {
-            wire.enter_here();
+            enter();
             support::pin(cpu);
             let listener = TcpListener::bind((here, 0)).expect("an address of this side");
             port.send(listener.local_addr().expect("bound").port()).expect("the client waits");
@@ -238,6 +248,38 @@ fn a_packet_is_counted_once_although_it_passes_a_bridge() {
     assert!(counted >= ROUNDS as u64 && counted <= sent(&wire) - sent_before, "{counted}");
 }
 
+/// The NIC's hash stands in for what a packet loses on its way into a container: veth packets carry
+/// one, which their sender gave them (`skb_set_hash_from_sk`).
+#[test]
+fn what_a_container_consumes_is_the_nics() {
+    if !support::may_load() {
+        return;
+    }
+    let wire = Wire::new("box", QUEUES);
+    let container = wire.add_container("192.0.2.3");
+    for hash in [HashSource::Reported, computed()] {
+        wire.enter_here();
+        let nic = wire.nic(QUEUES, hash.clone());
+        let options = StartOptions { nics: vec![nic.clone()], ..StartOptions::default() };
+        let mut side = KernelSide::start(&options).expect("attaches");
+        let ends = exchange_in(&wire, || container.enter(), "192.0.2.3", 1);
+        let reading = side.read().expect("reads");
+        let consumed = reading.counters[0].queue_consumed.total();
+        if hash == HashSource::Reported {
+            let flow = find(&reading, &ends);
+            println!("{flow:?}");
+            assert_eq!((flow.ifindex, flow.queue), (Some(nic.ifindex), Some(0)));
+            assert_eq!(flow.consumer_cpu, 1);
+            assert!(flow.softirq_cpu.is_some() && flow.hash.is_some() && !flow.hash_computed);
+            assert!(consumed >= ROUNDS as u64 && consumed == flow.consumed, "{consumed}");
+        } else {
+            // Packets whose hash nobody reports leave no trace of their queue, and none is invented.
+            assert_eq!((reading.flows.len(), consumed), (0, 0));
+        }
+        assert_eq!(reading.counters[0].unattributed, 0);
+    }
+}
+
 /// Packets that the peer has sent.
 fn sent(wire: &Wire) -> u64 {
     let packets =
@@ -353,4 +395,27 @@ fn sampled_flows_are_scaled_and_counters_stay_exact() {
     assert_eq!(scaled % 2, 0, "every sample stands for two");
     // 500 throws of a coin: a third to two thirds of it is 7.5 standard deviations.
     assert!(scaled > exact * 2 / 3 && scaled < exact * 4 / 3, "{scaled} of {exact}");
+}
+
+#[test]
+fn flows_that_ended_are_forgotten() {
+    if !support::may_load() {
+        return;
+    }
+    let wire = Wire::new("idle", QUEUES);
+    let (mut side, _) = start(&wire, Observer::Tracing, Vec::new());
+    let first = exchange(&wire, HERE_V4, 0);
+    let second = exchange(&wire, HERE_V4, 0);
+    let reading = side.read().expect("reads");
+    find(&reading, &first);
+    find(&reading, &second);
+    // Older than the latest by any time at all.
+    side.set_flow_idle(0);
+    for _ in 0..2 {
+        let reading = side.read().expect("reads");
+        assert_eq!(reading.flows.len(), 1);
+        find(&reading, &second);
+    }
+    let again = exchange(&wire, HERE_V4, 0);
+    find(&side.read().expect("reads"), &again);
 }

@@ -12,6 +12,7 @@
     reason = "in tests a failure is a panic, and what is skipped is said on standard output"
 )]
 
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
@@ -30,11 +31,14 @@ use steer_agent::plan::{Change, Target, Value as Setting};
 use steer_agent::policy::Policy;
 use steer_agent::report::socket::path_of;
 use steer_agent::report::{Source, Status};
+use steer_agent::run::accept::{Accept, AcceptOptions, JournalPlace};
 use steer_agent::run::irqbalance::Consent;
+use steer_agent::run::metrics::Audience;
 use steer_agent::run::rights::{self, Rights};
 use steer_agent::run::serve::{Limits, Server, Window};
+use steer_agent::run::terms::{Conduct, Terms};
 use steer_agent::run::{Options, run};
-use steer_agent::sys::{Machine, Port as _};
+use steer_agent::sys::{Machine, Port as _, Root};
 
 /// Names the case in the process that runs it, and its directory.
 const CASE: &str = "STEER_TEST_CASE";
@@ -350,7 +354,7 @@ fn ask(path: &Path, bytes: &[u8]) -> Value {
 fn daemon(dir: &Path) -> anyhow::Result<String> {
     let socket = path_of(&dir.join("run"), std::process::id());
     let client = std::thread::spawn(move || {
-        let mut windows = std::collections::BTreeSet::new();
+        let mut windows = BTreeSet::new();
         while windows.len() < 3 {
             let held: Vec<_> = (0..100).filter_map(|_| UnixStream::connect(&socket).ok()).collect();
             drop(held);
@@ -365,19 +369,24 @@ fn daemon(dir: &Path) -> anyhow::Result<String> {
     let machine = Machine::open()?;
     let options = Options {
         nics: vec![nic::read(&machine, "v0")?],
-        period: Duration::from_millis(100),
-        restore_on_exit: true,
+        conduct: Conduct::alike(
+            Duration::from_millis(100),
+            true,
+            Terms::always(Policy::default(), Consent::Report("nobody consented")),
+        ),
         observer: Observer::Tracing,
-        policy: Policy::default(),
         state_dir: dir.join("state"),
         runtime_dir: dir.join("run"),
+        greeting: Vec::new(),
         group: None,
-        irqbalance: Consent::Report("nobody consented"),
+        accept: AcceptOptions::default(),
+        connect: Vec::new(),
+        metrics: Audience::default(),
         dry_run: true,
     };
     let say = |line: &str| println!("{line}\n{}", told());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ended = runtime.block_on(run(options, &machine, &say))?;
+    let ended = runtime.block_on(run(options, &machine, &say, &|| None))?;
     client.join().expect("the client was served");
     Ok(format!("{ended:?} {}", told()))
 }
@@ -404,6 +413,63 @@ fn a_daemon_keeps_only_what_the_end_needs() {
     // Whoever has no CAP_SETPCAP cannot empty the bounding set, and no_new_privs stands for it.
     let as_nobody = place.with(TEST, "daemon", ALL);
     left(&as_nobody, Some("(the bounding set stays: emptying it needs CAP_SETPCAP)"));
+}
+
+/// Takes in root's listeners on port 9100, and says what became of each.
+fn take_in_listeners(place: &Path) -> anyhow::Result<String> {
+    let options = AcceptOptions { ports: BTreeSet::from([9100]), by: None };
+    let state_dir = place.join("state");
+    let journal = JournalPlace { state_dir: &state_dir, nic: "v0", boot_id: "this boot" };
+    let say = |line: &str| println!("{line}");
+    let mut accept = Accept::start(&options, &Root::default(), BTreeSet::new(), journal, &say)?;
+    let report = accept.report().remove(0);
+    let taken = report.workers.iter().filter(|worker| worker.reason.is_none()).count();
+    Ok(format!("{taken} of {} taken: {:?}", report.sockets, report.reason))
+}
+
+/// Two listeners that share a port, for a minute.
+fn listen_for_a_while() -> anyhow::Result<String> {
+    use rustix::net::{AddressFamily, SocketType, bind, listen, socket, sockopt};
+    let address: std::net::SocketAddr = "0.0.0.0:9100".parse()?;
+    let mut sockets = Vec::new();
+    for _ in 0..2 {
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        sockopt::set_socket_reuseport(&socket, true)?;
+        bind(&socket, &address)?;
+        sockets.push(socket);
+    }
+    // Both are bound before the first can be seen.
+    for socket in &sockets {
+        listen(socket, 8)?;
+    }
+    std::thread::sleep(Duration::from_mins(1));
+    Ok(String::new())
+}
+
+#[test]
+fn other_peoples_listeners_take_ptrace_and_the_map_net_admin() {
+    const TEST: &str = "other_peoples_listeners_take_ptrace_and_the_map_net_admin";
+    if inside(|case, place| match case {
+        "listen" => listen_for_a_while(),
+        _ => take_in_listeners(place),
+    }) || !may_run()
+    {
+        return;
+    }
+    let place = Place::new();
+    let program = place.program.display();
+    // 9100 is 238C; two lines of it, in the state of a listener (0A).
+    let setup = format!(
+        "{CASE}=listen {program} --exact {TEST} >/dev/null 2>&1 & \
+         until [ $(grep -c ':238C 00000000:0000 0A' /proc/net/tcp) = 2 ]; do :; done"
+    );
+    let take = |who: &[&str]| place.run_after(&setup, TEST, "take", &nobody_with(who));
+    let with = |more: &'static str| [ALL, &[more]].concat();
+    contains(&take(&with("sys_ptrace")), &["worked: 2 of 2 taken: None"]);
+    let refused = take(ALL);
+    contains(&refused, &["worked: 0 of 2 taken", "nobody is known to hold its socket"]);
+    let refused = take(&["bpf", "perfmon", "sys_ptrace", "dac_override"]);
+    contains(&refused, &["failed: ", "not permitted"]);
 }
 
 #[test]

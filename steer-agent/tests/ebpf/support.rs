@@ -1,7 +1,11 @@
 //! What the tests of the kernel side share.
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use std::{os::fd::AsFd as _, process::Command};
+use std::{
+    os::fd::AsFd as _,
+    process::Command,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use rustix::thread::{CpuSet, LinkNameSpaceType, move_into_link_name_space, sched_setaffinity};
 use steer_agent::{
@@ -49,10 +53,16 @@ pub(crate) fn all_attached(side: &KernelSide) -> bool {
 
 /// Two network namespaces joined by a pair of virtual interfaces: `here`, where steer observes, and
 /// `there`, its peer. All of it goes when the value is dropped.
+///
+/// One at a time: programs see the whole host, those of connect steering share a cgroup, and a range of
+/// ports or a queue that another test uses too is not what this one made.
 pub(crate) struct Wire {
     here: String,
     there: String,
+    _alone: MutexGuard<'static, ()>,
 }
+
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// The observed interface.
 pub(crate) const NIC: &str = "nic0";
@@ -73,6 +83,8 @@ impl Wire {
         let wire = Self {
             here: format!("steer-{process}-{name}-here"),
             there: format!("steer-{process}-{name}-there"),
+            // A test that failed has left nothing behind: what it made goes with its value.
+            _alone: ALONE.lock().unwrap_or_else(PoisonError::into_inner),
         };
         let (here, there) = (&wire.here, &wire.there);
         run(&format!("ip netns add {here}"));
@@ -112,6 +124,22 @@ impl Wire {
         Some(self.ifindex("vlan7"))
     }
 
+    /// Adds a container behind a bridge with the observed interface, as container engines do.
+    pub(crate) fn add_container(&self, v4: &str) -> Container {
+        let (here, inside) = (&self.here, format!("{}-box", self.here));
+        run(&format!("ip netns add {inside}"));
+        run(&format!("ip -n {here} link add vbox type veth peer name eth0 netns {inside}"));
+        run(&format!("ip -n {here} link add br0 type bridge"));
+        for port in [NIC, "vbox"] {
+            run(&format!("ip -n {here} link set {port} master br0"));
+            run(&format!("ip -n {here} link set {port} up"));
+        }
+        run(&format!("ip -n {here} link set br0 up"));
+        run(&format!("ip -n {inside} address add {v4}/24 dev eth0"));
+        run(&format!("ip -n {inside} link set eth0 up"));
+        Container { inside }
+    }
+
     /// Index of an interface of the observer's side.
     fn ifindex(&self, device: &str) -> u32 {
         let text = self.here(&format!("cat /sys/class/net/{device}/ifindex"));
@@ -138,6 +166,27 @@ impl Wire {
         enter(&self.there);
     }
 
+    /// Name of the observer's side.
+    pub(crate) fn here_name(&self) -> &str {
+        &self.here
+    }
+
+    /// Index of the observed interface.
+    pub(crate) fn nic_index(&self) -> u32 {
+        self.ifindex(NIC)
+    }
+
+    /// Does something in a thread on the peer's side.
+    pub(crate) fn at_far_end<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let side = scope.spawn(|| {
+                self.enter_there();
+                act()
+            });
+            side.join().expect("the peer's side")
+        })
+    }
+
     /// The observed interface as a NIC; from the observer's side.
     pub(crate) fn nic(&self, queues: u32, hash: HashSource) -> WatchedNic {
         WatchedNic {
@@ -151,6 +200,24 @@ impl Wire {
     }
 }
 
+/// A network namespace behind the observed interface.
+pub(crate) struct Container {
+    inside: String,
+}
+
+impl Container {
+    /// Moves the calling thread into it.
+    pub(crate) fn enter(&self) {
+        enter(&self.inside);
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "delete", &self.inside]).status();
+    }
+}
+
 impl Drop for Wire {
     fn drop(&mut self) {
         for namespace in [&self.here, &self.there] {
@@ -159,7 +226,8 @@ impl Drop for Wire {
     }
 }
 
-fn enter(namespace: &str) {
+/// Moves the calling thread to a namespace.
+pub(crate) fn enter(namespace: &str) {
     let file = std::fs::File::open(format!("/run/netns/{namespace}")).expect("the namespace");
     move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).expect("setns");
 }
