@@ -16,13 +16,9 @@ use rustix::{
 };
 
 use crate::{
-    guest::{Guest, NIC, PEER, PEER_NIC, ip, read, run, wait_for},
-    scenario,
+    guest::{Guest, PATIENCE, PEER, ip, read, run, wait_for},
+    scenario, systemd,
 };
-
-/// Addresses by which `cargo xtask lab` marks the two NICs.
-const MAC_UNDER_TEST: &str = "52:54:00:00:00:01";
-const MAC_OF_PEER: &str = "52:54:00:00:00:02";
 
 /// File systems beyond the root, with whether the machine cannot do without.
 const MOUNTS: [(&str, &str, bool); 9] = [
@@ -38,13 +34,14 @@ const MOUNTS: [(&str, &str, bool); 9] = [
 ];
 
 /// Runs a scenario and powers off; returns only if the machine will not go.
-pub fn init(nic: &str, scenario: &str) -> Result<()> {
-    let verdict = match set_up(nic).and_then(|guest| scenario::run(&guest, scenario)) {
-        Ok(()) => "pass".to_owned(),
-        // A verdict is one line.
-        Err(error) => format!("{error:#}").replace('\n', " / "),
-    };
-    println!("verdict: {verdict}");
+pub fn init(nic: &str, nics: usize, scenario: &str) -> Result<()> {
+    let under_systemd = scenario::is_under_systemd(scenario);
+    if under_systemd && !systemd::is_first() {
+        // There is nobody to say it to but the console.
+        return systemd::hand_over();
+    }
+    let mounts = if under_systemd { &[][..] } else { &MOUNTS };
+    say_verdict(set_up(nic, nics, mounts).and_then(|guest| scenario::run(&guest, scenario)));
     // The line is on its way through the emulated port; there is nothing else to wait on.
     thread::sleep(Duration::from_millis(100));
     rustix::fs::sync();
@@ -52,8 +49,18 @@ pub fn init(nic: &str, scenario: &str) -> Result<()> {
     Ok(())
 }
 
-fn set_up(nic: &str) -> Result<Guest> {
-    for (kind, target, needed) in MOUNTS {
+/// Says how a scenario ended, in the line that xtask waits for.
+pub(crate) fn say_verdict(ended: Result<()>) {
+    let verdict = match ended {
+        Ok(()) => "pass".to_owned(),
+        // A verdict is one line.
+        Err(error) => format!("{error:#}").replace('\n', " / "),
+    };
+    println!("verdict: {verdict}");
+}
+
+fn set_up(nic: &str, nics: usize, mounts: &[(&str, &str, bool)]) -> Result<Guest> {
+    for &(kind, target, needed) in mounts {
         let none: Option<&CStr> = None;
         let result = mount(kind, target, kind, MountFlags::empty(), none);
         if needed {
@@ -61,12 +68,20 @@ fn set_up(nic: &str) -> Result<Guest> {
         }
     }
     redirect_output()?;
-    // The first word, by which xtask knows that the machine is up.
-    println!("up");
-    set_up_network(nic)?;
+    // The first word, by which xtask knows that the machine is up; systemd's machine has said it.
+    if !mounts.is_empty() {
+        println!("up");
+    }
+    let driver = if nic == "virtio" { "virtio_net" } else { nic };
+    run("modprobe", &["-a", driver, "virtio_net"])?;
+    ip("link set lo up")?;
+    for wire in 0..nics {
+        set_up_wire(wire)?;
+    }
     let program = std::env::current_exe()?;
     Ok(Guest {
         nic: nic.to_owned(),
+        nics,
         cpus: thread::available_parallelism()?.get(),
         steer: program.with_file_name("steer"),
         program,
@@ -75,38 +90,47 @@ fn set_up(nic: &str) -> Result<Guest> {
 
 /// Puts the output on the port that xtask reads: the console belongs to the kernel's messages.
 fn redirect_output() -> Result<()> {
+    let port = port()?;
+    dup2_stdout(&port)?;
+    dup2_stderr(&port)?;
+    Ok(())
+}
+
+/// The port that xtask reads.
+pub(crate) fn port() -> Result<File> {
     let mut ports = fs::read_dir("/sys/class/virtio-ports")?.flatten();
     let port = ports
         .find(|port| {
             fs::read_to_string(port.path().join("name")).is_ok_and(|name| name.trim() == "steer")
         })
         .context("the machine has no port named steer")?;
-    let port = File::options().write(true).open(Path::new("/dev").join(port.file_name()))?;
-    dup2_stdout(&port)?;
-    dup2_stderr(&port)?;
-    Ok(())
+    Ok(File::options().write(true).open(Path::new("/dev").join(port.file_name()))?)
 }
 
-fn set_up_network(nic: &str) -> Result<()> {
-    let driver = if nic == "virtio" { "virtio_net" } else { nic };
-    run("modprobe", &["-a", driver, "virtio_net"])?;
+/// The two ends of a wire: `eth0` here, `peer0` in a network namespace, and so on. `cargo xtask lab`
+/// marks them by their addresses.
+fn set_up_wire(wire: usize) -> Result<()> {
+    let (nic, peer_nic) = (format!("eth{wire}"), format!("peer{wire}"));
+    let namespace = if wire == 0 { PEER.to_owned() } else { format!("{PEER}{wire}") };
+    let mac = |end: u32| format!("52:54:00:00:{wire:02x}:{end:02x}");
     // Both are renamed by way of a name that no driver gives.
-    rename(MAC_UNDER_TEST, "under-test")?;
-    rename(MAC_OF_PEER, PEER_NIC)?;
-    ip(&format!("link set under-test name {NIC}"))?;
-    ip("link set lo up")?;
-    ip(&format!("netns add {PEER}"))?;
-    ip(&format!("link set {PEER_NIC} netns {PEER}"))?;
-    ip(&format!("address add 10.9.0.1/24 dev {NIC}"))?;
-    ip(&format!("address add fd09::1/64 dev {NIC} nodad"))?;
-    ip(&format!("link set {NIC} up"))?;
-    let peer = |command: &str| ip(&format!("-n {PEER} {command}"));
+    rename(&mac(1), &format!("under-test{wire}"))?;
+    rename(&mac(2), &format!("far{wire}"))?;
+    ip(&format!("link set under-test{wire} name {nic}"))?;
+    ip(&format!("link set far{wire} name {peer_nic}"))?;
+    ip(&format!("netns add {namespace}"))?;
+    ip(&format!("link set {peer_nic} netns {namespace}"))?;
+    let net = 9 + wire;
+    ip(&format!("address add 10.{net}.0.1/24 dev {nic}"))?;
+    ip(&format!("address add fd{net:02}::1/64 dev {nic} nodad"))?;
+    ip(&format!("link set {nic} up"))?;
+    let peer = |command: &str| ip(&format!("-n {namespace} {command}"));
     peer("link set lo up")?;
-    peer(&format!("address add 10.9.0.2/24 dev {PEER_NIC}"))?;
-    peer(&format!("address add fd09::2/64 dev {PEER_NIC} nodad"))?;
-    peer(&format!("link set {PEER_NIC} up"))?;
-    let carrier = format!("/sys/class/net/{NIC}/carrier");
-    wait_for("the link to come up", Duration::from_secs(15), || Ok(read(&carrier)? == "1"))?;
+    peer(&format!("address add 10.{net}.0.2/24 dev {peer_nic}"))?;
+    peer(&format!("address add fd{net:02}::2/64 dev {peer_nic} nodad"))?;
+    peer(&format!("link set {peer_nic} up"))?;
+    let carrier = format!("/sys/class/net/{nic}/carrier");
+    wait_for("the link to come up", PATIENCE, || Ok(read(&carrier)? == "1"))?;
     Ok(())
 }
 
@@ -121,7 +145,7 @@ fn rename(mac: &str, name: &str) -> Result<()> {
         Ok(None)
     };
     let mut found = None;
-    wait_for(&format!("the NIC {mac} to appear"), Duration::from_secs(10), || {
+    wait_for(&format!("the NIC {mac} to appear"), PATIENCE, || {
         found = find()?;
         Ok(found.is_some())
     })?;

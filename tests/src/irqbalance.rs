@@ -10,13 +10,12 @@ use std::{
     },
     path::Path,
     process::{Child, Command, Stdio},
-    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::guest::wait_for;
+use crate::guest::{PATIENCE, wait_for};
 
 const DIRECTORY: &str = "/run/irqbalance";
 
@@ -39,6 +38,16 @@ pub struct Irqbalance {
 impl Irqbalance {
     /// Starts it, to look every `interval_s` and to leave `banned` alone.
     pub fn start(socket: Socket, interval_s: u32, banned: &[u32]) -> Result<Self> {
+        Self::start_sparing(socket, interval_s, banned, None)
+    }
+
+    /// The same, with a CPU that is to have no interrupts.
+    pub fn start_sparing(
+        socket: Socket,
+        interval_s: u32,
+        banned: &[u32],
+        spared: Option<usize>,
+    ) -> Result<Self> {
         match socket {
             Socket::Path => fs::create_dir_all(DIRECTORY)?,
             Socket::Abstract if Path::new(DIRECTORY).exists() => fs::remove_dir_all(DIRECTORY)?,
@@ -46,6 +55,7 @@ impl Irqbalance {
         }
         let child = Command::new("irqbalance")
             .args(["--foreground", "--interval", &interval_s.to_string()])
+            .envs(spared.map(|cpu| ("IRQBALANCE_BANNED_CPULIST", cpu.to_string())))
             .args(banned.iter().map(|irq| format!("--banirq={irq}")))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -54,7 +64,7 @@ impl Irqbalance {
             .context("cannot start irqbalance")?;
         let irqbalance = Self { child, socket };
         let listens = || Ok(irqbalance.connect().is_ok());
-        wait_for("irqbalance to listen", Duration::from_secs(10), listens)?;
+        wait_for("irqbalance to listen", PATIENCE, listens)?;
         Ok(irqbalance)
     }
 

@@ -7,11 +7,17 @@
 
 #![allow(clippy::print_stdout, reason = "a scenario tells its story on stdout")]
 
+pub mod count;
+pub mod documents;
 pub mod expect;
 pub mod guest;
+pub mod host;
+pub mod host_pace;
 pub mod init;
 pub mod irqbalance;
 pub mod load;
 pub mod nic;
+pub mod proxy;
 pub mod scenario;
 pub mod steer;
+pub mod systemd;

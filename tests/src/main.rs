@@ -7,8 +7,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use steer_tests::{
-    init,
-    load::{Proto, client, server},
+    host, init,
+    load::{Proto, client, connects, server},
     scenario,
 };
 
@@ -26,6 +26,15 @@ enum Role {
         /// The emulated NIC under test.
         #[arg(long)]
         nic: String,
+        /// How many of them.
+        #[arg(long, default_value_t = 1)]
+        nics: usize,
+        /// What to run.
+        scenario: String,
+    },
+    /// Run a scenario on the running kernel, over a pair of virtual interfaces. To be started in a
+    /// network and a mount namespace of its own.
+    Host {
         /// What to run.
         scenario: String,
     },
@@ -67,6 +76,30 @@ enum Role {
         /// Use UDP instead of TCP.
         #[arg(long)]
         udp: bool,
+        /// Make a connection for each request.
+        #[arg(long, conflicts_with = "udp")]
+        short: bool,
+        /// Unix socket that answers `stats` and `stop`.
+        #[arg(long)]
+        control: PathBuf,
+    },
+    /// Answer short connections: one answer each, and this end closes.
+    Answer {
+        /// Addresses to listen on.
+        #[arg(long, required = true)]
+        listen: Vec<SocketAddr>,
+    },
+    /// Make short connections from a pinned worker on each CPU.
+    Connect {
+        /// Addresses to connect to, in turn.
+        #[arg(long, required = true)]
+        target: Vec<SocketAddr>,
+        /// How many workers: CPUs 0 and up.
+        #[arg(long)]
+        cpus: usize,
+        /// Directory of the cgroup to be in.
+        #[arg(long)]
+        cgroup: PathBuf,
         /// Unix socket that answers `stats` and `stop`.
         #[arg(long)]
         control: PathBuf,
@@ -77,16 +110,22 @@ enum Role {
 
 fn main() -> Result<()> {
     match Arguments::parse().role {
-        Role::Init { nic, scenario } => init::init(&nic, &scenario),
+        Role::Init { nic, nics, scenario } => init::init(&nic, nics, &scenario),
+        Role::Host { scenario } => host::host(&scenario),
         Role::Serve { listen, workers, roam, assign, udp, control } => {
             server::Server { listen, workers, roam, assign, proto: Proto::new(udp) }.run(&control)
         }
-        Role::Load { target, flows, rate, skew, udp, control } => {
+        Role::Load { target, flows, rate, skew, udp, short, control } => {
             let proto = Proto::new(udp);
-            client::Client { targets: target, flows, rate, skew, proto }.run(&control)
+            client::Client { targets: target, flows, rate, skew, proto, short }.run(&control)
+        }
+        Role::Answer { listen } => connects::answer(&listen),
+        Role::Connect { target, cpus, cgroup, control } => {
+            std::fs::write(cgroup.join("cgroup.procs"), "0")?;
+            connects::connect(&target, cpus, &control)
         }
         Role::List => {
-            for scenario in &scenario::TABLE {
+            for scenario in scenario::TABLE {
                 println!("{scenario}");
             }
             Ok(())

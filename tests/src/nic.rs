@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, fs, path::Path};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::guest::{read, run};
 
@@ -82,10 +82,12 @@ pub fn queues(nic: &str) -> Result<BTreeMap<u32, u32>> {
     Ok(queues)
 }
 
-/// The IRQs of the NIC's device that have a handler, with the handler's name.
-fn irqs(nic: &str) -> Result<BTreeMap<u32, String>> {
-    let device = fs::canonicalize(format!("/sys/class/net/{nic}/device"))
-        .with_context(|| format!("{nic} has no device"))?;
+/// The IRQs of the NIC's device that have a handler, with the handler's name. A virtual interface has
+/// no device, and none.
+pub fn irqs(nic: &str) -> Result<BTreeMap<u32, String>> {
+    let Ok(device) = fs::canonicalize(format!("/sys/class/net/{nic}/device")) else {
+        return Ok(BTreeMap::new());
+    };
     // A virtio device is the child of the PCI device that has the vectors.
     let with_vectors = device.ancestors().map(|device| device.join("msi_irqs"));
     let vectors = with_vectors.into_iter().find(|path| path.is_dir());

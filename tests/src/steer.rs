@@ -1,6 +1,7 @@
 //! Drives the `steer` program as anybody would: by its command line, exit codes and output.
 
 use std::{
+    cell::RefCell,
     io::{BufRead, BufReader, Read},
     path::Path,
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
@@ -13,10 +14,16 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::guest::Guest;
+use crate::guest::{self, Guest, wait_for};
 
-/// Longer than any command observes, and short enough for a scenario's time.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than any command observes, and short enough for a scenario's time. Beside a build on the host
+/// eight emulated CPUs have taken half a minute to load the programs.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// Every program of accept and connect steering passes the verifier first, on an emulated CPU beside a
+/// load balancer that is at its limit.
+const READY_WITHIN: Duration = Duration::from_secs(90);
+/// The line by which `steer run` says that its first window has begun.
+const READY: &str = "ready";
 
 /// What `steer` promises to exit with.
 pub mod exit {
@@ -64,6 +71,15 @@ impl Guest {
 
     /// What `steer status --json` says about the NIC, with further arguments.
     pub fn status(&self, nic: &str, arguments: &[&str]) -> Result<Value> {
+        Ok(self.status_and_missing(nic, arguments)?.0)
+    }
+
+    /// The same, with the sentences on what could not be observed.
+    pub fn status_and_missing(
+        &self,
+        nic: &str,
+        arguments: &[&str],
+    ) -> Result<(Value, Vec<String>)> {
         let mut all = vec!["status", nic, "--json"];
         all.extend(arguments);
         let finished = self.steer(&all)?;
@@ -73,19 +89,58 @@ impl Guest {
         ensure!(document["schema"] == 1, "status has schema {}", document["schema"]);
         let nics = document["nics"].as_array().context("status has no nics")?;
         let of_nic = nics.iter().find(|entry| entry["name"] == nic);
-        of_nic.cloned().with_context(|| format!("status does not mention {nic}: {document}"))
+        let of_nic = of_nic.with_context(|| format!("no {nic} in status: {document}"))?;
+        let missing = document["missing"].as_array().into_iter().flatten();
+        let missing = missing.filter_map(|sentence| sentence.as_str().map(str::to_owned));
+        Ok((of_nic.clone(), missing.collect()))
     }
 }
 
 impl Guest {
     /// What the daemon's status says of the neighbours, a line each.
     pub fn neighbours(&self) -> Result<String> {
-        let text = self.steer_expecting(exit::DONE, &["status", crate::guest::NIC, "--json"])?;
+        let text = self.steer_expecting(exit::DONE, &["status", guest::NIC, "--json"])?;
         let document: Value = serde_json::from_str(&text)?;
         let neighbours = document["neighbours"].as_array().context("status has no neighbours")?;
         let lines: Vec<&str> = neighbours.iter().filter_map(Value::as_str).collect();
         Ok(lines.join("\n"))
     }
+}
+
+impl Guest {
+    /// What the daemon says of its own pace.
+    pub fn pace(&self) -> Result<Pace> {
+        let finished = self.steer(&["status", guest::NIC, "--json"])?;
+        let document: Value =
+            serde_json::from_str(&finished.stdout).context("status is no JSON")?;
+        ensure!(document["source"] == "daemon", "the daemon does not answer: {}", finished.stderr);
+        let count = |name: &str| document["pace"][name].as_u64().unwrap_or_default();
+        Ok(Pace {
+            windows: count("windows"),
+            missed: count("missed"),
+            longest: Duration::from_micros(count("tick_max_us")),
+        })
+    }
+
+    /// Waits until the daemon has had so many windows more, however long they take on this host.
+    pub fn await_windows(&self, more: u64) -> Result<()> {
+        let before = self.pace()?.windows;
+        wait_for("more windows of the daemon", guest::PATIENCE, || {
+            Ok(self.pace()?.windows >= before + more)
+        })
+        .map(drop)
+    }
+}
+
+/// What a daemon says of its own pace.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Windows so far.
+    pub windows: u64,
+    /// Periods in which no window began.
+    pub missed: u64,
+    /// Longest time that the work of a window took.
+    pub longest: Duration,
 }
 
 /// Runs a command to its end, and ends it itself if that takes too long.
@@ -143,21 +198,28 @@ fn wait(child: &mut Child, patience: Duration) -> Result<Option<ExitStatus>> {
 #[derive(Debug)]
 pub struct Daemon {
     child: Child,
+    /// What it said before it was ready, as far as nobody has asked for it.
+    earlier: RefCell<Vec<String>>,
     stdout: Receiver<String>,
     stderr: Receiver<String>,
 }
 
 impl Daemon {
-    /// Starts `steer run` and returns once it says that it observes.
+    /// Starts `steer run` and returns once its first window has begun.
     pub fn start(guest: &Guest, arguments: &[&str]) -> Result<Self> {
         let mut daemon = Self::spawn(&guest.steer, arguments)?;
-        match daemon.stdout.recv_timeout(PATIENCE) {
-            Ok(line) if line.starts_with("steering") || line.starts_with("observing") => Ok(daemon),
-            Ok(line) => bail!("steer run begins with an unexpected line: {line}"),
-            Err(_) => {
-                let status = wait(&mut daemon.child, Duration::from_secs(1))?;
-                let stderr = daemon.stderr.try_recv().unwrap_or_default();
-                bail!("steer run does not get ready ({status:?}): {}", stderr.trim())
+        let give_up = Instant::now() + READY_WITHIN;
+        loop {
+            let patience = give_up.saturating_duration_since(Instant::now());
+            match daemon.stdout.recv_timeout(patience) {
+                Ok(line) if line == READY => return Ok(daemon),
+                Ok(line) => daemon.earlier.get_mut().push(line),
+                Err(_) => {
+                    let status = wait(&mut daemon.child, Duration::from_secs(1))?;
+                    let stderr = daemon.stderr.try_recv().unwrap_or_default();
+                    let said = daemon.earlier.get_mut().join("\n");
+                    bail!("steer run does not get ready ({status:?}): {said}\n{}", stderr.trim())
+                }
             }
         }
     }
@@ -181,13 +243,19 @@ impl Daemon {
                 }
             }
         });
-        Ok(Self { child, stdout: receiver, stderr: collect(stderr) })
+        Ok(Self { child, earlier: RefCell::default(), stdout: receiver, stderr: collect(stderr) })
     }
 
     /// The lines it has printed since this was last asked.
     #[must_use]
     pub fn said(&self) -> Vec<String> {
-        self.stdout.try_iter().collect()
+        self.earlier.take().into_iter().chain(self.stdout.try_iter()).collect()
+    }
+
+    /// Its process number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether it still runs.
@@ -199,7 +267,8 @@ impl Daemon {
     pub fn wait(mut self) -> Result<Finished> {
         let status = wait(&mut self.child, PATIENCE)?;
         let status = status.context("steer run does not end")?;
-        let lines: Vec<String> = self.stdout.iter().collect();
+        let lines: Vec<String> =
+            self.earlier.take().into_iter().chain(self.stdout.iter()).collect();
         let stderr = self.stderr.recv().unwrap_or_default();
         Ok(Finished { code: code(status), stdout: lines.join("\n"), stderr })
     }

@@ -3,14 +3,16 @@
 //! Its name is in the file system, so it is reached from every network namespace.
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Write},
     os::unix::net::{UnixListener, UnixStream},
     path::Path,
-    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use serde::{Serialize, de::DeserializeOwned};
+
+use crate::guest::PATIENCE;
 
 /// Answers commands until one of them is `stop`, whose answer comes from `finish`.
 pub(super) fn answer(
@@ -18,7 +20,11 @@ pub(super) fn answer(
     mut command: impl FnMut(&str) -> Result<String>,
     finish: impl FnOnce() -> Result<String>,
 ) -> Result<()> {
-    let listener = UnixListener::bind(socket)
+    // Who waits for its name to appear asks at once, so it has that name only when it listens.
+    let unnamed = socket.with_extension("new");
+    let _ = fs::remove_file(&unnamed);
+    let listener = UnixListener::bind(&unnamed)
+        .and_then(|listener| fs::rename(&unnamed, socket).map(|()| listener))
         .with_context(|| format!("cannot listen on {}", socket.display()))?;
     loop {
         let (stream, _) = listener.accept()?;
@@ -42,7 +48,7 @@ pub(super) fn json(value: &impl Serialize) -> Result<String> {
 pub(super) fn ask<T: DeserializeOwned>(socket: &Path, command: &str) -> Result<T> {
     let mut stream = UnixStream::connect(socket)
         .with_context(|| format!("nobody answers on {}", socket.display()))?;
-    stream.set_read_timeout(Some(Duration::from_secs(15)))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     writeln!(stream, "{command}")?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;

@@ -8,6 +8,7 @@
 //! answer is seen by the client.
 
 pub mod client;
+pub mod connects;
 mod control;
 pub mod server;
 mod session;
@@ -24,7 +25,8 @@ pub const RESPONSE: usize = 400;
 pub enum Proto {
     /// A connection for each flow.
     Tcp,
-    /// A connected socket for each flow on the client's side, one socket per worker on the other.
+    /// A connected socket for each flow on the client's side; on the other too if it is handed over,
+    /// else one socket per worker.
     Udp,
 }
 

@@ -29,7 +29,8 @@ use super::{Proto, REQUEST, RESPONSE, control, number, set_number};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Assign {
     /// One thread accepts and hands the connections to the workers in turn, whatever CPU their
-    /// packets come in on. This is what mismatches a load.
+    /// packets come in on. This is what mismatches a load. With UDP each far end is given a connected
+    /// socket, as QUIC servers do.
     Handover,
     /// Each worker has a listener of its own; the kernel picks one by hash.
     Reuseport,
@@ -116,7 +117,8 @@ impl Server {
             .map(|&cpu| Worker::new(cpu, self.roam).map(Arc::new))
             .collect::<Result<_>>()?;
         match (self.proto, self.assign) {
-            (Proto::Udp, _) => self.bind_datagrams(&workers)?,
+            (Proto::Udp, Assign::Reuseport) => self.bind_datagrams(&workers)?,
+            (Proto::Udp, Assign::Handover) => self.start_datagram_handover(&workers)?,
             (Proto::Tcp, Assign::Reuseport) => self.bind_listeners(&workers)?,
             (Proto::Tcp, Assign::Handover) => self.start_handover(&workers)?,
         }
@@ -147,6 +149,32 @@ impl Server {
                 socket.set_nonblocking(true)?;
                 worker.adopt(Socket::Datagrams(socket))?;
             }
+        }
+        Ok(())
+    }
+
+    /// The first datagram of a far end comes to a socket of nobody's; what follows goes to the
+    /// connected one that a worker is given, which the kernel prefers (`udp4_lib_lookup2`).
+    fn start_datagram_handover(&self, workers: &[Arc<Worker>]) -> Result<()> {
+        let turn = Arc::new(AtomicUsize::new(0));
+        for &address in &self.listen {
+            let door = UdpSocket::from(shared_socket(address, SocketType::DGRAM)?);
+            let (turn, workers) = (Arc::clone(&turn), workers.to_vec());
+            thread::spawn(move || -> Result<()> {
+                let mut request = [0; REQUEST];
+                loop {
+                    let Ok((got, from)) = door.recv_from(&mut request) else { continue };
+                    let flow = UdpSocket::from(shared_socket(address, SocketType::DGRAM)?);
+                    flow.connect(from)?;
+                    flow.set_nonblocking(true)?;
+                    let turn = turn.fetch_add(1, Ordering::Relaxed);
+                    workers[turn % workers.len()].adopt(Socket::Datagrams(flow))?;
+                    let mut response = [0; RESPONSE];
+                    set_number(&mut response, number(&request[..got]).unwrap_or_default());
+                    // An answer that cannot be sent is missed by the client.
+                    let _ = door.send_to(&response, from);
+                }
+            });
         }
         Ok(())
     }
@@ -341,14 +369,18 @@ impl Worker {
 
     fn flows(&self) -> Vec<Flow> {
         let flow = |socket: &Socket| {
-            let Socket::Connection(stream) = socket else {
-                return None;
+            let (fd, local, remote) = match socket {
+                Socket::Connection(stream) => {
+                    (stream.as_fd(), stream.local_addr(), stream.peer_addr())
+                }
+                Socket::Datagrams(flow) => (flow.as_fd(), flow.local_addr(), flow.peer_addr()),
+                Socket::Listener(_) => return None,
             };
             Some(Flow {
-                local: stream.local_addr().ok()?,
-                remote: stream.peer_addr().ok()?,
+                local: local.ok()?,
+                remote: remote.ok()?,
                 worker_cpu: self.cpu.load(Ordering::Relaxed),
-                incoming_cpu: sockopt::socket_incoming_cpu(stream).ok()?,
+                incoming_cpu: sockopt::socket_incoming_cpu(fd).ok()?,
             })
         };
         self.sockets().values().filter_map(flow).collect()

@@ -16,7 +16,7 @@ use super::{
     control::ask,
     server::{self, Assign},
 };
-use crate::guest::{Guest, PEER};
+use crate::guest::{Guest, PATIENCE, PEER};
 
 const PORT: u16 = 9000;
 
@@ -40,6 +40,16 @@ pub struct Spec {
     pub assign: Assign,
     /// UDP instead of TCP.
     pub udp: bool,
+    /// Network namespace of the server; the machine's own if none.
+    pub server_in: Option<String>,
+    /// Network namespace of the client.
+    pub client_in: String,
+    /// Name that tells loads apart which run at the same time.
+    pub name: String,
+    /// A connection for each request.
+    pub short: bool,
+    /// Port of the server.
+    pub port: u16,
 }
 
 impl Default for Spec {
@@ -54,6 +64,11 @@ impl Default for Spec {
             roam: false,
             assign: Assign::Handover,
             udp: false,
+            server_in: None,
+            client_in: PEER.to_owned(),
+            name: "lab".to_owned(),
+            short: false,
+            port: PORT,
         }
     }
 }
@@ -91,15 +106,15 @@ impl Load {
             if spec.workers.is_empty() { (0..guest.cpus).collect() } else { spec.workers.clone() };
         let workers = workers.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
         let addresses =
-            spec.addresses.iter().map(|address| Ok(SocketAddr::new(address.parse()?, PORT)));
+            spec.addresses.iter().map(|address| Ok(SocketAddr::new(address.parse()?, spec.port)));
         let addresses: Vec<SocketAddr> = addresses.collect::<Result<_>>()?;
         let [server_control, client_control] =
-            ["/run/lab-server", "/run/lab-client"].map(PathBuf::from);
+            ["server", "client"].map(|side| PathBuf::from(format!("/run/{}-{side}", spec.name)));
         for stale in [&server_control, &client_control] {
             let _ = fs::remove_file(stale);
         }
 
-        let mut serve = Command::new(&guest.program);
+        let mut serve = program_in(guest, spec.server_in.as_deref());
         serve.args(["serve", "--workers", &workers, "--assign"]);
         serve.arg(match spec.assign {
             Assign::Handover => "handover",
@@ -109,8 +124,8 @@ impl Load {
             serve.arg("--roam");
         }
         serve.arg("--control").arg(&server_control);
-        let mut load = Command::new("ip");
-        load.args(["netns", "exec", PEER]).arg(&guest.program).arg("load");
+        let mut load = program_in(guest, Some(&spec.client_in));
+        load.arg("load");
         load.args(["--flows", &spec.flows.to_string(), "--rate", &spec.rate.to_string()]);
         load.args(["--skew", &spec.skew.to_string()]);
         load.arg("--control").arg(&client_control);
@@ -123,12 +138,16 @@ impl Load {
             load.arg("--udp");
         }
 
+        if spec.short {
+            load.arg("--short");
+        }
+
         let mut server = serve.spawn().context("cannot start the server")?;
         await_socket(&server_control, &mut server)?;
         let mut client = load.spawn().context("cannot start the client")?;
         await_socket(&client_control, &mut client)?;
         let load = Self { server, client, server_control, client_control };
-        let give_up = Instant::now() + Duration::from_secs(10);
+        let give_up = Instant::now() + PATIENCE;
         while load.client()?.answered < spec.flows as u64 {
             ensure!(Instant::now() < give_up, "the load does not get going");
             thread::sleep(Duration::from_millis(100));
@@ -139,26 +158,30 @@ impl Load {
     /// Starts a load, and another instead until one is as wanted.
     ///
     /// Ports and the NIC's key are random, so what a load is like is a matter of luck. A scenario
-    /// that shows a correction needs something to correct.
+    /// that shows a correction needs something to correct. `wanted` says why a load is not.
     pub fn start_until(
         guest: &Guest,
         spec: &Spec,
-        mut wanted: impl FnMut(&Self) -> Result<bool>,
+        mut wanted: impl FnMut(&Self) -> Result<Result<(), String>>,
     ) -> Result<Self> {
-        for _ in 0..10 {
+        let mut reasons = Vec::new();
+        for _ in 0..16 {
             let load = Self::start(guest, spec)?;
-            if wanted(&load)? {
-                return Ok(load);
+            match wanted(&load)? {
+                Ok(()) => return Ok(load),
+                Err(why) => reasons.push(why),
             }
             load.stop()?;
         }
-        bail!("ten loads in a row did not come out as wanted")
+        bail!("{} loads in a row did not come out as wanted: {}", reasons.len(), reasons.join("; "))
     }
 
     /// Whether between one and four receives in ten are aligned. By chance it is a quarter on
     /// average with four CPUs, but more than 40 % in one load of 16 flows out of twelve.
-    pub fn is_mismatched(&self) -> Result<bool> {
-        Ok((0.10..0.40).contains(&self.window(Duration::from_secs(1))?.share()))
+    pub fn is_mismatched(&self) -> Result<Result<(), String>> {
+        let share = self.window(Duration::from_secs(1))?.share();
+        let is_so = (0.10..0.40).contains(&share);
+        Ok(if is_so { Ok(()) } else { Err(format!("{share:.2} of it is aligned")) })
     }
 
     /// The server's count since its start.
@@ -223,8 +246,20 @@ impl Drop for Load {
     }
 }
 
-fn await_socket(socket: &Path, process: &mut Child) -> Result<()> {
-    let give_up = Instant::now() + Duration::from_secs(15);
+/// The guest program, to be run in a network namespace.
+fn program_in(guest: &Guest, namespace: Option<&str>) -> Command {
+    match namespace {
+        Some(namespace) => {
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", namespace]).arg(&guest.program);
+            command
+        }
+        None => Command::new(&guest.program),
+    }
+}
+
+pub(super) fn await_socket(socket: &Path, process: &mut Child) -> Result<()> {
+    let give_up = Instant::now() + PATIENCE;
     while !socket.exists() {
         if let Some(status) = process.try_wait()? {
             bail!("the process behind {} ended: {status}", socket.display());

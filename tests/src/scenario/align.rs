@@ -13,6 +13,13 @@ use crate::{
 
 const WINDOW: Duration = Duration::from_secs(3);
 const ENOUGH: f64 = 0.90;
+/// Less than this is aligned of a load that is worth correcting.
+const MISMATCHED: f64 = 0.40;
+/// And so much may be looked at again: what is by chance varies a little from window to window.
+const STILL_MISMATCHED: f64 = 0.50;
+/// What a table can align where no two flows of different workers share a bucket, but for what the
+/// kernel's own connections consume.
+pub(super) const NO_PAIR: f64 = 0.98;
 
 pub(super) fn run(guest: &Guest) -> Result<()> {
     guest.spread()?;
@@ -42,22 +49,88 @@ pub(super) fn run(guest: &Guest) -> Result<()> {
 /// A mismatched load that a table can align.
 ///
 /// Where two of the 16 flows fall into one of 128 buckets and have different workers, no table can
-/// align both. One load of six has two such pairs or more, and then less than 90 % can be reached;
-/// steer says so beforehand.
+/// align both, and what the other would gain may not be worth an overloaded CPU. About half of all
+/// loads have no such pair; steer says so beforehand.
 pub(super) fn correctable_load(guest: &Guest) -> Result<Load> {
-    correctable(guest, &Spec::default(), ENOUGH)
+    correctable(guest, &Spec::default(), NO_PAIR)
 }
 
 /// A mismatched load of this kind of which a table can align at least `enough`.
 pub(super) fn correctable(guest: &Guest, spec: &Spec, enough: f64) -> Result<Load> {
+    correctable_on(guest, &[NIC], spec, enough)
+}
+
+/// The same for a load that comes in through several NICs.
+pub(super) fn correctable_on(
+    guest: &Guest,
+    nics: &[&str],
+    spec: &Spec,
+    enough: f64,
+) -> Result<Load> {
     Load::start_until(guest, spec, |load| {
-        if !load.is_mismatched()? {
-            return Ok(false);
+        for nic in nics {
+            let (status, counted) = load.window_of(|| guest.status(nic, &["--for", "1s"]))?;
+            if counted.share() >= MISMATCHED {
+                return Ok(Err(format!("{:.2} of it is aligned", counted.share())));
+            }
+            // A NIC whose mapping is unknown has no such figure, and the scenario will tell why.
+            if let Some(share) = status["alignment"]["achievable"].as_f64()
+                && share <= enough
+            {
+                return Ok(Err(format!("a table can align {share:.2} of it")));
+            }
         }
-        let status = guest.status(NIC, &["--for", "1s"])?;
-        // A NIC whose mapping is unknown has no such figure, and the scenario will tell why.
-        Ok(status["alignment"]["achievable"].as_f64().is_none_or(|share| share > enough))
+        Ok(Ok(()))
     })
+}
+
+/// A load that a table can align, while a daemon is at it already: it is mismatched only until then.
+pub(super) fn alignable_load(guest: &Guest) -> Result<Load> {
+    Load::start_until(guest, &Spec::default(), |load| {
+        // The window that the daemon tells of has begun after the load.
+        load.window(Duration::from_millis(2500))?;
+        let status = guest.status(NIC, &[])?;
+        let share = status["alignment"]["achievable"].as_f64();
+        let Some(share) = share.filter(|share| *share <= NO_PAIR) else { return Ok(Ok(())) };
+        Ok(Err(format!("a table can align {share:.2} of it")))
+    })
+}
+
+/// A daemon on `nics` aligns every load, loses nothing, and leaves every NIC as it was.
+pub(super) fn corrects(guest: &Guest, nics: &[&str], loads: Vec<Load>) -> Result<()> {
+    corrects_as(guest, nics, nics, loads)
+}
+
+/// The same where the daemon is given other names for `nics`.
+pub(super) fn corrects_as(
+    guest: &Guest,
+    names: &[&str],
+    nics: &[&str],
+    loads: Vec<Load>,
+) -> Result<()> {
+    let original: Vec<State> = nics.iter().map(|nic| State::read(nic)).collect::<Result<_>>()?;
+    for load in &loads {
+        let share = load.window(WINDOW)?.share();
+        guest.expect_within("aligned share before", &share, ..STILL_MISMATCHED)?;
+    }
+    let daemon = Daemon::start(guest, names)?;
+    for load in &loads {
+        until_aligned(guest, load, &daemon)?;
+    }
+    for load in &loads {
+        guest.expect_within("aligned share after", &load.window(WINDOW)?.share(), ENOUGH..)?;
+    }
+    let ended = daemon.terminate()?;
+    guest.expect_equal("exit code of run after SIGTERM", &ended.code, &exit::DONE)?;
+    for (nic, original) in nics.iter().zip(&original) {
+        let difference = original.difference(&State::read(nic)?);
+        let what = format!("{nic}: table, affinities and XPS are as before");
+        guest.expect(&what, difference.is_empty(), difference)?;
+    }
+    for load in loads {
+        guest.expect_nothing_lost(load)?;
+    }
+    Ok(())
 }
 
 /// Waits for a second that is aligned, for as long as steer may take.

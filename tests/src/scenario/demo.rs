@@ -71,12 +71,12 @@ pub(super) fn run(guest: &Guest) -> Result<()> {
     Ok(())
 }
 
-fn chapter(number: u32, title: &str, text: &str) {
+pub(super) fn chapter(number: u32, title: &str, text: &str) {
     println!("\n{number}. {title}\n{text}\n");
 }
 
 /// Shows a command with its output, as in a terminal.
-fn show(guest: &Guest, arguments: &[&str]) -> Result<()> {
+pub(super) fn show(guest: &Guest, arguments: &[&str]) -> Result<()> {
     println!("$ steer {}", arguments.join(" "));
     let finished = guest.steer(arguments)?;
     print!("{}", finished.stdout);
@@ -84,7 +84,7 @@ fn show(guest: &Guest, arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn bar(share: f64) -> String {
+pub(super) fn bar(share: f64) -> String {
     let full = (1..=40).filter(|step| f64::from(*step) <= share * 40.0).count();
     format!("{}{}", "#".repeat(full), ".".repeat(40 - full))
 }

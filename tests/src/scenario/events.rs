@@ -1,21 +1,16 @@
 //! What happens to a NIC in its life: each time steer goes on by itself, or stands down and says so.
 
-use std::{
-    fs, thread,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-use super::align::{correctable_load, until_aligned};
+use super::align::{alignable_load, correctable_load, until_aligned};
 use crate::{
-    guest::{Guest, NIC, ip, run as program, wait_for, write},
+    guest::{Guest, NIC, PATIENCE, ip, run as program, wait_for, write},
     load::Load,
+    nic::State,
     steer::{Daemon, exit},
 };
-
-/// Longer than a link takes to come up, a driver to start, and steer to observe, plan and settle.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) fn run(guest: &Guest) -> Result<()> {
     guest.spread()?;
@@ -25,9 +20,9 @@ pub(super) fn run(guest: &Guest) -> Result<()> {
     let check = |event: &str, said: &str| recovers(guest, &load, &daemon, event, said);
 
     ip(&format!("link set {NIC} down"))?;
-    thread::sleep(Duration::from_millis(1500));
+    heard(guest, &daemon, "the interface was set down")?;
     ip(&format!("link set {NIC} up"))?;
-    check("link down and up", "the interface was set down")?;
+    check("link down and up", "the interface was set up")?;
 
     ip(&format!("link set {NIC} mtu 1400"))?;
     check("MTU", "the MTU was changed from 1500 to 1400")?;
@@ -75,29 +70,74 @@ pub(super) fn anew(guest: &Guest) -> Result<()> {
     // The clients would wait for a host that has lost its address.
     load.stop()?;
 
-    let device = fs::canonicalize(format!("/sys/class/net/{NIC}/device"))?;
-    let bus = device.file_name().context("a bus address")?.to_string_lossy().into_owned();
-    let driver = fs::canonicalize(device.join("driver"))?;
-    let driver = driver.to_str().context("a path")?;
-    write(&format!("{driver}/unbind"), &bus)?;
+    let unbound = guest.unbind()?;
     heard(guest, &daemon, "eth0 is gone")?;
-    write(&format!("{driver}/bind"), &bus)?;
-    // The kernel may have given it another name on the way.
-    for entry in fs::read_dir(device.join("net"))?.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name != NIC {
-            ip(&format!("link set {name} name {NIC}"))?;
-        }
-    }
-    ip(&format!("address add 10.9.0.1/24 dev {NIC}"))?;
-    ip(&format!("link set {NIC} up"))?;
+    unbound.bind()?;
     heard(guest, &daemon, "eth0 is back")?;
     guest.spread()?;
-    let load = correctable_load(guest)?;
+    let load = alignable_load(guest)?;
     until_aligned(guest, &load, &daemon)?;
     let ended = daemon.terminate()?;
     guest.expect_equal("exit code of run after SIGTERM", &ended.code, &exit::DONE)?;
     guest.expect_nothing_lost(load)
+}
+
+/// A proxy is reloaded: new workers take over while the old ones answer what they have, three times.
+pub(super) fn reload(guest: &Guest) -> Result<()> {
+    guest.spread()?;
+    let original = State::read(NIC)?;
+    let mut old = correctable_load(guest)?;
+    let daemon = Daemon::start(guest, &[NIC])?;
+    until_aligned(guest, &old, &daemon)?;
+    for generation in 1..=3_u16 {
+        let mut workers: Vec<usize> = (0..guest.cpus).collect();
+        workers.rotate_left(usize::from(generation));
+        let spec = crate::load::Spec {
+            name: format!("lab{generation}"),
+            port: 9000 + generation,
+            workers,
+            ..crate::load::Spec::default()
+        };
+        // What was written last is judged in the window after it. Workers that go just then would look
+        // like its harm, and the NIC would rest for a minute.
+        wait_for("the daemon to have judged what it wrote", PATIENCE, || {
+            let history = guest.status(NIC, &[])?["history"].clone();
+            let last = history.as_array().and_then(|lines| lines.last()).cloned();
+            Ok(last.is_some_and(|line| line.as_str().unwrap_or_default().starts_with("verified")))
+        })?;
+        let new = Load::start(guest, &spec)?;
+        guest.expect_nothing_lost(std::mem::replace(&mut old, new))?;
+        let first = old.window(Duration::from_secs(3))?.share();
+        let followed = follows(guest, &old, generation, first);
+        if followed.is_err() {
+            for line in daemon.said() {
+                guest.say(format_args!("steer: {line}"));
+            }
+        }
+        followed?;
+    }
+    let ended = daemon.terminate()?;
+    guest.expect_equal("exit code of run after SIGTERM", &ended.code, &exit::DONE)?;
+    guest.expect_state("after SIGTERM", &original)?;
+    guest.expect_nothing_lost(old)
+}
+
+/// The workers' connections come to be aligned as far as a table can align them, but for a tenth.
+fn follows(guest: &Guest, load: &Load, generation: u16, first: f64) -> Result<()> {
+    let mut shares = vec![format!("{first:.2}")];
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        let share = load.window(Duration::from_secs(1))?.share();
+        shares.push(format!("{share:.2}"));
+        let status = guest.status(NIC, &[])?;
+        let achievable = status["alignment"]["achievable"].as_f64();
+        if achievable.is_some_and(|most| most > 0.5 && share >= most - 0.1) {
+            let shares = shares.join(" ");
+            guest.say(format_args!("ok: reload {generation}: {shares} of {achievable:?}"));
+            return Ok(());
+        }
+    }
+    bail!("reload {generation} is not followed: {}", shares.join(" "))
 }
 
 /// steer says what happened, and the load is aligned again.
@@ -120,7 +160,7 @@ fn recovers(guest: &Guest, load: &Load, daemon: &Daemon, event: &str, said: &str
 }
 
 /// Waits until the daemon has said so.
-fn heard(guest: &Guest, daemon: &Daemon, words: &str) -> Result<()> {
+pub(super) fn heard(guest: &Guest, daemon: &Daemon, words: &str) -> Result<()> {
     let mut lines = Vec::new();
     let waited = wait_for(words, PATIENCE, || {
         lines.extend(daemon.said());

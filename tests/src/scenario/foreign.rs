@@ -6,14 +6,15 @@ use anyhow::{Context, Result, ensure};
 
 use super::align::{correctable_load, until_aligned};
 use crate::{
-    guest::{Guest, NIC, read, run as command, wait_for, write},
+    guest::{Guest, NIC, PATIENCE, read, run as command, wait_for, write},
     load::Load,
     nic::{self, State},
     steer::{Daemon, exit},
 };
 
-/// Two periods, and some.
-const NOTICED: Duration = Duration::from_millis(2500);
+/// Windows in which it is noticed: the one that is not over yet, the next, and what passes while status
+/// is asked.
+const NOTICED: u64 = 3;
 const QUIET: Duration = Duration::from_secs(5);
 const RULE: &str = "/etc/udev/rules.d/90-lab-irq.rules";
 
@@ -58,11 +59,14 @@ fn contested(
 ) -> Result<()> {
     let daemon = Daemon::start(guest, &[NIC])?;
     until_aligned(guest, load, &daemon)?;
+    let before = guest.pace()?.windows;
     foreign()?;
-    let took = wait_for("the daemon to say that it is contested", NOTICED, || {
+    let took = wait_for("the daemon to say that it is contested", PATIENCE, || {
         Ok(daemon.said().iter().any(|line| line.contains("contested")))
     })?;
     guest.say(format_args!("ok: contested after {:.1} s", took.as_secs_f64()));
+    let windows = guest.pace()?.windows - before;
+    guest.expect_within("windows until it was noticed", &windows, ..=NOTICED)?;
     let status = guest.status(NIC, &[])?;
     guest.expect_equal("state", &status["state"].as_str(), &Some("contested"))?;
     let reason = status["reason"].as_str().unwrap_or_default();

@@ -1,13 +1,13 @@
 //! Beside a running irqbalance: without consent only the table is corrected; with it irqbalance is
 //! asked to leave the NIC's interrupts alone, does, and is told otherwise in the end.
 
-use std::{collections::BTreeSet, fs, thread, time::Duration};
+use std::{collections::BTreeSet, fs, time::Duration};
 
 use anyhow::{Result, ensure};
 
 use super::align::{correctable_load, until_aligned};
 use crate::{
-    guest::{Guest, NIC, read, wait_for},
+    guest::{Guest, NIC, PATIENCE, read, wait_for},
     irqbalance::{Irqbalance, Socket},
     load::Load,
     nic,
@@ -43,8 +43,8 @@ pub(super) fn run(guest: &Guest) -> Result<()> {
 
 fn without_consent(guest: &Guest, irqbalance: &Irqbalance, original: &BTreeSet<u32>) -> Result<()> {
     let daemon = Daemon::start(guest, &[NIC])?;
-    wait_for("the daemon's first write", Duration::from_secs(15), || Ok(fs::exists(JOURNAL)?))?;
-    thread::sleep(Duration::from_secs(3));
+    wait_for("the daemon's first write", PATIENCE, || Ok(fs::exists(JOURNAL)?))?;
+    guest.await_windows(3)?;
     let journal = read(JOURNAL)?;
     guest.expect(
         "without consent no affinity is written",
@@ -120,7 +120,7 @@ fn restarted(guest: &Guest, before: &[u32], irqs: &BTreeSet<u32>) -> Result<()> 
     let first = Irqbalance::start(Socket::Path, 1, before)?;
     let daemon = Daemon::start(guest, &[NIC, "--config", CONFIG])?;
     // By then its periods run, which they do not while it loads its programs.
-    wait_for("the daemon's status", Duration::from_secs(20), || {
+    wait_for("the daemon's status", PATIENCE, || {
         Ok(guest.neighbours()?.contains("as it was asked"))
     })?;
     guest.expect("the first one was asked", first.banned()?.is_superset(irqs), "it was not")?;

@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 
 use super::align::{correctable_load, until_aligned};
 use crate::{
-    guest::{Guest, NIC},
+    guest::{Guest, NIC, PATIENCE},
     nic::State,
     steer::{Daemon, exit},
 };
@@ -56,15 +56,21 @@ pub(super) fn run(guest: &Guest) -> Result<()> {
     guest.expect_nothing_lost(load)
 }
 
-/// The same two hundred times, at moments all over the first seconds of a correction.
+/// The same two hundred times, at moments all over the first seconds of a correction: with four
+/// windows a second these are the first sixteen, with what is written, judged and corrected in them.
 pub(super) fn many(guest: &Guest) -> Result<()> {
     guest.spread()?;
     let original = State::read(NIC)?;
     let load = correctable_load(guest)?;
     let mut caught = 0;
+    let (mut loading, mut waiting) = (Duration::ZERO, Duration::ZERO);
+    let begun = Instant::now();
     for round in 0..ROUNDS {
-        let daemon = Daemon::start(guest, &[NIC])?;
+        let start = Instant::now();
+        let daemon = Daemon::start(guest, &[NIC, "--period", "250ms"])?;
+        loading += start.elapsed();
         await_journal()?;
+        waiting += start.elapsed();
         thread::sleep(moment(round));
         daemon.kill()?;
         caught += u32::from(!original.difference(&State::read(NIC)?).is_empty());
@@ -76,6 +82,13 @@ pub(super) fn many(guest: &Guest) -> Result<()> {
             left,
         )?;
     }
+    let each = |whole: Duration| whole.as_secs_f64() / f64::from(ROUNDS);
+    guest.say(format_args!(
+        "{:.1} s a round, {:.1} s of them until steer is ready, {:.1} s until its journal",
+        each(begun.elapsed()),
+        each(loading),
+        each(waiting)
+    ));
     guest.expect_within("kills that left something to restore", &caught, ROUNDS / 4..)?;
     guest.expect_nothing_lost(load)
 }
@@ -90,10 +103,10 @@ fn moment(round: u32) -> Duration {
 }
 
 /// Spins, for a look every 20 ms would miss what happens in between.
-fn await_journal() -> Result<()> {
-    let give_up = Instant::now() + Duration::from_secs(15);
+pub(super) fn await_journal() -> Result<()> {
+    let give_up = Instant::now() + PATIENCE;
     while !Path::new(JOURNAL).exists() {
-        ensure!(Instant::now() < give_up, "no journal within 15 s");
+        ensure!(Instant::now() < give_up, "no journal within {} s", PATIENCE.as_secs());
     }
     Ok(())
 }

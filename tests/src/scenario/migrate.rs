@@ -20,7 +20,7 @@ use crate::{
 const CALM: Duration = Duration::from_secs(20);
 const PERIOD: Duration = Duration::from_secs(1);
 /// Periods that steer has to be back, and the alignment that counts as back.
-const PERIODS: u32 = 4;
+const PERIODS: u64 = 4;
 const BACK: f64 = 0.85;
 /// (worker, CPU): always to the one that has no worker.
 const MIGRATIONS: [(usize, usize); 3] = [(2, 3), (0, 2), (1, 0)];
@@ -35,18 +35,16 @@ pub(super) fn run(guest: &Guest) -> Result<()> {
     until_aligned(guest, &load, &daemon)?;
     let mut before = planner(guest)?;
     for (worker, cpu) in MIGRATIONS {
+        let windows = guest.pace()?.windows;
         load.move_worker(worker, cpu)?;
         let moved = Instant::now();
         let mut shares = Vec::new();
         let mut back = false;
         // The worker moves somewhere within a period of steer's, whose windows are not these.
-        for _ in 0..=PERIODS {
+        while !back && guest.pace()?.windows <= windows + PERIODS {
             let share = load.window(PERIOD)?.share();
             shares.push(format!("{share:.2}"));
-            if share >= BACK {
-                back = true;
-                break;
-            }
+            back = share >= BACK;
         }
         let what = format!("worker {worker} moved to CPU {cpu}; back above {BACK}");
         let shares = shares.join(" ");

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::align::{correctable_load, until_aligned};
 use crate::{
-    guest::{Guest, NIC, ip, run as command, wait_for, write},
+    guest::{Guest, NIC, PATIENCE, ip, run as command, wait_for, write},
     load::Load,
     nic::State,
     steer::{Daemon, Finished, exit, finish},
@@ -60,6 +60,7 @@ fn unknown_and_unsuitable(guest: &Guest) -> Result<()> {
     }
     let refused = guest.steer(&["run", "lo"])?;
     expect_refusal(guest, "the loopback", &refused, &["lo"])?;
+    guest.steer_expecting(exit::NOT_MET, &["release", "lo"])?;
     ip("link add left0 type veth peer name right0")?;
     ip("link set left0 up")?;
     let refused = guest.steer(&["run", "left0"])?;
@@ -119,7 +120,7 @@ fn second_daemon(guest: &Guest, original: &State) -> Result<()> {
     let refused = guest.steer(&arguments)?;
     expect_refusal(guest, "a second daemon with other directories", &refused, &[NIC])?;
     // It has something to restore once it has written.
-    wait_for("the first daemon's first write", Duration::from_secs(15), || {
+    wait_for("the first daemon's first write", PATIENCE, || {
         Ok(!original.difference(&State::read(NIC)?).is_empty())
     })?;
     let refused = guest.steer(&["restore", NIC])?;
@@ -185,14 +186,14 @@ fn interface_vanishes(guest: &Guest) -> Result<()> {
     let driver = device.join("driver/unbind");
     let name = device.file_name().context("a device has a name")?.to_string_lossy().into_owned();
     let carrier = format!("/sys/class/net/{NIC}/carrier");
-    wait_for("the link to come up again", Duration::from_secs(15), || {
+    wait_for("the link to come up again", PATIENCE, || {
         Ok(fs::read_to_string(&carrier).is_ok_and(|carrier| carrier.trim() == "1"))
     })?;
     let daemon = Daemon::start(guest, &[NIC])?;
     thread::sleep(Duration::from_secs(1));
     write(&driver.to_string_lossy(), &name)?;
     let mut said = Vec::new();
-    wait_for("the daemon to notice", Duration::from_secs(15), || {
+    wait_for("the daemon to notice", PATIENCE, || {
         said.extend(daemon.said());
         Ok(said.iter().any(|line| line.contains("eth0 is gone")))
     })?;

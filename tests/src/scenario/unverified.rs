@@ -1,7 +1,5 @@
 //! A NIC that takes a table and does not follow it is found out and left alone.
 
-use std::{thread, time::Duration};
-
 use anyhow::Result;
 
 use crate::{
@@ -20,7 +18,7 @@ pub(super) fn run(guest: &Guest) -> Result<()> {
     expect_unverified(guest, &status)?;
 
     let daemon = Daemon::start(guest, &[NIC])?;
-    thread::sleep(Duration::from_secs(6));
+    guest.await_windows(4)?;
     let status = guest.status(NIC, &[])?;
     expect_unverified(guest, &status)?;
     guest.expect_state("while run looks on", &original)?;
