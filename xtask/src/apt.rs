@@ -98,11 +98,34 @@ impl Apt {
     pub(crate) fn install(&self, packages: &[String], suite: Option<&str>) -> Result<()> {
         self.with_lists(|| {
             let mut apt = self.command("apt-get");
+            // Prometheus and irqbalance are run by tests; their services are not to be started
+            // (systemctl(1) "Environment": SYSTEMD_OFFLINE).
+            apt.env("SYSTEMD_OFFLINE", "1");
             apt.args(["install", "--yes", "--no-install-recommends"]);
             if let Some(suite) = suite {
                 apt.args(["--target-release", suite]);
             }
             process::capture(apt.args(packages)).map(drop)
+        })
+    }
+
+    /// Downloads packages with whatever they need and the machine lacks, and unpacks all of it
+    /// without installing. Needs no root.
+    pub(crate) fn unpack_programs(&self, packages: &[&str], into: &Path) -> Result<()> {
+        fs::create_dir_all(into)?;
+        self.with_lists(|| {
+            let mut apt = self.command("apt-get");
+            apt.args(["install", "--yes", "--no-install-recommends", "--download-only"]);
+            // dpkg's own lock is root's, and nothing is handed to dpkg.
+            process::capture(apt.args(["-o", "Debug::NoLocking=1"]).args(packages))?;
+            for file in fs::read_dir(self.directory.join("archives"))?.flatten() {
+                let deb = file.path();
+                if deb.extension().is_some_and(|extension| extension == "deb") {
+                    process::capture(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(into))?;
+                    fs::remove_file(&deb)?;
+                }
+            }
+            Ok(())
         })
     }
 
@@ -130,12 +153,14 @@ impl Apt {
     /// What the metapackage of this series depends on.
     fn kernel_packages(&self, series: &str) -> Result<Vec<(String, String)>> {
         let table = process::capture(self.command("apt-cache").args(["madison", META_PACKAGE]))?;
-        let version = table
-            .lines()
-            .filter_map(|line| line.split('|').nth(1))
-            .map(str::trim)
-            .find(|version| version.starts_with(&format!("{series}.")))
-            .with_context(|| format!("no {META_PACKAGE} of series {series} in the sources"))?;
+        let versions: Vec<&str> =
+            table.lines().filter_map(|line| line.split('|').nth(1)).map(str::trim).collect();
+        let of_series = |version: &&&str| version.starts_with(&format!("{series}."));
+        let version = versions.iter().find(of_series).with_context(|| {
+            // Backports move on: the series is to be renewed in `kernel::SERIES` then.
+            let there = versions.join(", ");
+            format!("no {META_PACKAGE} of series {series} in the sources, which have {there}")
+        })?;
         let parts = self.kernel_parts(META_PACKAGE, version)?;
         ensure!(!parts.is_empty(), "{META_PACKAGE} {version} depends on no kernel");
         Ok(parts)

@@ -24,6 +24,8 @@ pub(crate) struct Options {
 enum Part {
     /// Time and quality of the planner on one thread.
     Planner,
+    /// How long `steer status` waits for a daemon with many queues and flows, and what a window costs it.
+    Status,
 }
 
 /// Headings of the table, and the fields of the benchmark's line that each column shows.
@@ -44,7 +46,22 @@ const FIELDS: usize = 10;
 pub(crate) fn bench(options: &Options) -> Result<()> {
     match options.part {
         Part::Planner => planner(),
+        Part::Status => status(),
     }
+}
+
+/// Builds the benchmark and the command that it runs, then shows its table.
+fn status() -> Result<()> {
+    println!("{}", machine());
+    let cargo = |arguments: &[&str]| {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["bench", "-p", "steer-agent", "--features", "testkit", "--bench", "status"]);
+        cargo.args(arguments).current_dir(workspace::root());
+        cargo
+    };
+    process::step("build", || process::capture(&mut cargo(&["--no-run"])))?;
+    println!();
+    process::run(&mut cargo(&["--quiet"]))
 }
 
 /// Builds the benchmark, then shows each of its lines as a row as soon as it is there.

@@ -54,6 +54,8 @@ fn clippy() -> Result<()> {
         "--exclude=steer-ebpf",
         // Built with C++ and libclang, which nothing else needs: `cargo xtask exact`.
         "--exclude=steer-exact",
+        // Brings libFuzzer, which is C++ too: `cargo xtask fuzz`.
+        "--exclude=steer-fuzz",
         "--all-targets",
         "--",
         "--deny=warnings",
@@ -76,6 +78,8 @@ fn doc() -> Result<()> {
         "--exclude=steer-ebpf",
         // Built with C++ and libclang, which nothing else needs: `cargo xtask exact`.
         "--exclude=steer-exact",
+        // Brings libFuzzer, which is C++ too: `cargo xtask fuzz`.
+        "--exclude=steer-fuzz",
         "--no-deps",
         "--document-private-items",
     ]);

@@ -9,12 +9,14 @@ use crate::{
     process, workspace,
 };
 
-/// The series that the lab can boot and the suite that each comes from.
-pub(crate) const SERIES: [(&str, &str); 4] = [
+/// The series that the lab can boot and the suite that each comes from, in rising order. Backports move on:
+/// 7.2, of which results are stored, is found only where it was fetched before.
+pub(crate) const SERIES: [(&str, &str); 5] = [
     ("5.10", "bullseye"),
     ("6.1", "bookworm"),
     ("6.12", "bookworm-backports"),
     ("7.2", "trixie-backports"),
+    ("7.3", "trixie-backports"),
 ];
 
 /// What set-up fetches. The others are fetched when a lab machine is first asked to boot them.

@@ -104,8 +104,9 @@ const WRITES: [&str; 8] = [
 ];
 
 /// Files beside `sys` that may write, and what.
-const WRITERS: [(&str, &str); 3] = [
+const WRITERS: [(&str, &str); 4] = [
     ("apply/journal.rs", "the state before the first change, on disk before it is changed"),
+    ("observe/fixture.rs", "trees for tests and the fuzzer, below a temporary directory"),
     ("cli/", "the lock of a run and other files of the program's own"),
     ("report/", "recordings"),
 ];

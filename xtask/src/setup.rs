@@ -5,7 +5,12 @@
 //! nothing. A machine that is not Debian is served as far as it has the tools by itself.
 
 use std::{
-    fmt::Write as _, fs, os::unix::fs::MetadataExt, path::Path, process::Command, time::Instant,
+    fmt::Write as _,
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Instant,
 };
 
 use anyhow::{Context, Result, bail};
@@ -15,18 +20,32 @@ use crate::{
     bpf::{self, Compiler},
     kernel::{self, Kernel},
     process::{self, step},
-    workspace,
+    servers, workspace,
 };
 
 /// Programs and the Debian packages that bring them.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: [(&str, &str); 22] = [
+    ("buildah", "buildah"),
     ("cc", "build-essential"),
+    ("chromium-headless-shell", "chromium-headless-shell"),
     ("depmod", "kmod"),
+    ("dh", "debhelper"),
     ("ethtool", "ethtool"),
+    ("fish", "fish"),
+    ("groff", "groff-base"),
     ("ip", "iproute2"),
     ("irqbalance", "irqbalance"),
+    ("lintian", "lintian"),
+    ("man", "man-db"),
+    ("mandoc", "mandoc"),
+    ("openssl", "openssl"),
+    ("pkill", "procps"),
+    ("prometheus", "prometheus"),
     ("setpriv", "util-linux"),
+    ("systemd-analyze", "systemd"),
+    ("tmux", "tmux"),
     ("xz", "xz-utils"),
+    ("zsh", "zsh"),
     ("zstd", "zstd"),
 ];
 
@@ -52,6 +71,8 @@ pub(crate) fn setup() -> Result<()> {
     for series in kernel::DEFAULT {
         Kernel::ensure(series)?;
     }
+    servers::ensure()?;
+    validator()?;
     let toolchain = bpf::detect().map_err(anyhow::Error::msg)?;
     println!("  BPF is built with {toolchain}");
     println!("  complete ({:.1} s)", start.elapsed().as_secs_f64());
@@ -148,7 +169,7 @@ fn advice(packages: &[String], qemu: bool) -> Result<String> {
     Ok(text)
 }
 
-fn is_root() -> Result<bool> {
+pub(crate) fn is_root() -> Result<bool> {
     Ok(fs::metadata("/proc/self").context("cannot see /proc/self")?.uid() == 0)
 }
 
@@ -157,6 +178,9 @@ fn missing_packages() -> Vec<String> {
     let mut missing: Vec<String> = absent.map(|(_, package)| (*package).to_owned()).collect();
     if !has_static_busybox() {
         missing.push("busybox-static".to_owned());
+    }
+    if !is_installed("python3-venv") && !kubernetes_validate().is_file() {
+        missing.push("python3-venv".to_owned());
     }
     let compiler = bpf::compiler();
     if compiler.is_none() {
@@ -208,6 +232,28 @@ fn bpf_linker() -> Result<()> {
         .env("CARGO_TARGET_DIR", workspace::target().join("bpf-linker"));
     step(&package, || process::capture(&mut cargo))?;
     Ok(())
+}
+
+/// The schemas of Kubernetes with a program that holds a manifest against them, from `PyPI`.
+const VALIDATOR: &str = "kubernetes-validate==1.37.0";
+
+/// Where that program is.
+pub(crate) fn kubernetes_validate() -> PathBuf {
+    workspace::lab().join("python/bin/kubernetes-validate")
+}
+
+/// Installs it below the target directory, with a Python environment of its own.
+fn validator() -> Result<()> {
+    if kubernetes_validate().is_file() {
+        return Ok(());
+    }
+    let environment = workspace::lab().join("python");
+    step(VALIDATOR, || {
+        process::capture(Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
+        let mut pip = Command::new(environment.join("bin/python"));
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", VALIDATOR]);
+        process::capture(&mut pip).map(drop)
+    })
 }
 
 /// rustfmt and clippy, which rustup's minimal profile lacks.

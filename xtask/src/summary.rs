@@ -13,7 +13,8 @@ pub(crate) struct Summary {
 struct Step {
     name: String,
     took: Duration,
-    passed: bool,
+    /// Why it failed, if it did.
+    failure: Option<String>,
 }
 
 impl Summary {
@@ -22,31 +23,37 @@ impl Summary {
         println!("== {name}");
         let start = Instant::now();
         let result = work();
-        if let Err(error) = &result {
-            println!("FAIL: {name}: {error:#}");
+        let failure = result.err().map(|error| format!("{error:#}"));
+        if let Some(why) = &failure {
+            println!("FAIL: {name}: {why}");
         }
-        self.note(name, start.elapsed(), result.is_ok());
-        result.is_ok()
+        let passed = failure.is_none();
+        self.note(name, start.elapsed(), failure);
+        passed
     }
 
     /// Notes how a step ended.
-    pub(crate) fn note(&mut self, name: &str, took: Duration, passed: bool) {
-        self.steps.push(Step { name: name.to_owned(), took, passed });
+    pub(crate) fn note(&mut self, name: &str, took: Duration, failure: Option<String>) {
+        self.steps.push(Step { name: name.to_owned(), took, failure });
     }
 
     /// Prints the table; fails if a step has.
     pub(crate) fn finish(&self) -> Result<()> {
         println!();
-        for Step { name, took, passed } in &self.steps {
-            let verdict = if *passed { "ok" } else { "FAIL" };
+        for Step { name, took, failure } in &self.steps {
+            let verdict = if failure.is_none() { "ok" } else { "FAIL" };
             println!("{verdict:4} {:7.1} s  {name}", took.as_secs_f64());
+            // What led to it may be thousands of lines above.
+            if let Some(why) = failure {
+                println!("{:16}{}", "", why.trim().replace('\n', "\n                "));
+            }
         }
         let total: Duration = self.steps.iter().map(|step| step.took).sum();
         println!("     {:7.1} s  in all", total.as_secs_f64());
-        let failed = self.steps.iter().filter(|step| !step.passed).count();
+        let failed = self.steps.iter().filter(|step| step.failure.is_some()).count();
         println!("{} passed, {failed} failed", self.steps.len() - failed);
         if failed > 0 {
-            let names = self.steps.iter().filter(|step| !step.passed);
+            let names = self.steps.iter().filter(|step| step.failure.is_some());
             let names: Vec<&str> = names.map(|step| step.name.as_str()).collect();
             bail!("failed: {}", names.join(", "));
         }
