@@ -1,0 +1,3 @@
+#![no_main]
+
+steer_fuzz::target!();
