@@ -13,6 +13,7 @@ use rustix::{
     mount::{MountFlags, mount},
     stdio::{dup2_stderr, dup2_stdout},
     system::{RebootCommand, reboot},
+    thread::{CpuSet, sched_getaffinity, sched_setaffinity},
 };
 
 use crate::{
@@ -70,6 +71,7 @@ fn set_up(nic: &str, nics: usize, mounts: &[(&str, &str, bool)]) -> Result<Guest
     redirect_output()?;
     // The first word, by which xtask knows that the machine is up; systemd's machine has said it.
     if !mounts.is_empty() {
+        await_timers()?;
         println!("up");
     }
     let driver = if nic == "virtio" { "virtio_net" } else { nic };
@@ -86,6 +88,20 @@ fn set_up(nic: &str, nics: usize, mounts: &[(&str, &str, bool)]) -> Result<Guest
         steer: program.with_file_name("steer"),
         program,
     })
+}
+
+/// Sleeps for a moment on each CPU. Now and then a CPU of QEMU's has lost its first timer interrupt, and
+/// whoever sleeps there sleeps for ever (`hrtimer_reprogram` asks for none while an earlier one is due):
+/// such a machine is not up, and is started again.
+pub(crate) fn await_timers() -> Result<()> {
+    let everywhere = sched_getaffinity(None)?;
+    for cpu in (0..CpuSet::MAX_CPU).filter(|&cpu| everywhere.is_set(cpu)) {
+        let mut here = CpuSet::new();
+        here.set(cpu);
+        sched_setaffinity(None, &here)?;
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(sched_setaffinity(None, &everywhere)?)
 }
 
 /// Puts the output on the port that xtask reads: the console belongs to the kernel's messages.

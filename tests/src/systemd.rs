@@ -22,7 +22,7 @@ use rustix::{
 
 use crate::{
     guest::{run, wait_for},
-    init::port,
+    init::{await_timers, port},
     steer::{Finished, finish},
 };
 
@@ -70,6 +70,7 @@ pub(crate) fn hand_over() -> Result<()> {
             .with_context(|| format!("cannot mount {target}"))?;
     }
     // The first word, by which xtask knows that the machine is up; the rest comes from the unit.
+    await_timers()?;
     writeln!(port()?, "up")?;
     ensure!(Path::new(SYSTEMD).is_file(), "there is no {SYSTEMD}; `cargo xtask setup` installs it");
     for unit in MASKED {

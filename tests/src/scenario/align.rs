@@ -67,21 +67,29 @@ pub(super) fn correctable_on(
     spec: &Spec,
     enough: f64,
 ) -> Result<Load> {
-    Load::start_until(guest, spec, |load| {
-        for nic in nics {
-            let (status, counted) = load.window_of(|| guest.status(nic, &["--for", "1s"]))?;
-            if counted.share() >= MISMATCHED {
-                return Ok(Err(format!("{:.2} of it is aligned", counted.share())));
-            }
-            // A NIC whose mapping is unknown has no such figure, and the scenario will tell why.
-            if let Some(share) = status["alignment"]["achievable"].as_f64()
-                && share <= enough
-            {
-                return Ok(Err(format!("a table can align {share:.2} of it")));
-            }
+    Load::start_until(guest, spec, |load| is_correctable(guest, load, nics, enough))
+}
+
+/// Whether this load is mismatched and a table can align at least `enough` of it, or why not.
+pub(super) fn is_correctable(
+    guest: &Guest,
+    load: &Load,
+    nics: &[&str],
+    enough: f64,
+) -> Result<Result<(), String>> {
+    for nic in nics {
+        let (status, counted) = load.window_of(|| guest.status(nic, &["--for", "1s"]))?;
+        if counted.share() >= MISMATCHED {
+            return Ok(Err(format!("{:.2} of it is aligned", counted.share())));
         }
-        Ok(Ok(()))
-    })
+        // A NIC whose mapping is unknown has no such figure, and the scenario will tell why.
+        if let Some(share) = status["alignment"]["achievable"].as_f64()
+            && share <= enough
+        {
+            return Ok(Err(format!("a table can align {share:.2} of it")));
+        }
+    }
+    Ok(Ok(()))
 }
 
 /// A load that a table can align, while a daemon is at it already: it is mismatched only until then.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use super::align::{alignable_load, correctable_load, until_aligned};
+use super::align::{NO_PAIR, alignable_load, correctable_load, is_correctable, until_aligned};
 use crate::{
     guest::{Guest, NIC, PATIENCE, ip, run as program, wait_for, write},
     load::Load,
@@ -58,9 +58,21 @@ pub(super) fn run(guest: &Guest) -> Result<()> {
 
 /// The queues become more under a running daemon, and the device goes and comes back.
 pub(super) fn anew(guest: &Guest) -> Result<()> {
-    program("ethtool", &["-L", NIC, "combined", "2"])?;
-    guest.spread()?;
-    let load = Load::start_until(guest, &crate::load::Spec::default(), Load::is_mismatched)?;
+    let queues = |number: &str| -> Result<()> {
+        // A table that a user has set bars fewer queues than it names.
+        program("ethtool", &["-X", NIC, "default"])?;
+        program("ethtool", &["-L", NIC, "combined", number])?;
+        guest.spread()
+    };
+    // Four queues can align all of it, which is asked for below; with two there is something to do.
+    let load = Load::start_until(guest, &crate::load::Spec::default(), |load| {
+        queues("4")?;
+        if let Err(why) = is_correctable(guest, load, &[NIC], NO_PAIR)? {
+            return Ok(Err(why));
+        }
+        queues("2")?;
+        load.is_mismatched()
+    })?;
     let daemon = Daemon::start(guest, &[NIC])?;
     wait_for("a first correction", PATIENCE, || {
         Ok(guest.status(NIC, &[])?["planner"]["plans"].as_u64().unwrap_or(0) > 0)
