@@ -128,7 +128,7 @@ fn processor_time() -> Duration {
 
 /// Steps of the price stage, as many as there is time for. Few are much better than none, with which the
 /// search begins where things are.
-const PRICE_STEPS: [u32; 4] = [Budget::QUICK.price_steps, 14, 7, 3];
+const PRICE_STEPS: [u32; 3] = [Budget::QUICK.price_steps, 6, 3];
 
 /// Searches for `limit`, and little longer if at all. A problem like this one is planned first, off the
 /// clock: program and memory are then in place as they are in the daemon, and it is known how much there

@@ -36,7 +36,6 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("cannot listen for SIGINT", "a kernel that has no descriptor left"),
     ("cannot listen for SIGTERM", "a kernel that has no descriptor left"),
     ("there is nothing to report", "a NIC that vanishes while it is observed"),
-    ("not a planning problem: not UTF-8", "the tests of cli/problem.rs: bytes that are no text"),
     ("is too large (at most {MOST_CELLS})", "a problem of tens of megabytes"),
     ("no whole window was seen", "an observation that ends at once"),
     ("from standard input", "text that is none on standard input"),

@@ -125,6 +125,11 @@ impl Instance {
         &self.member[self.first[queue]..self.first[queue + 1]]
     }
 
+    /// What `bucket` costs at `site` in a queue not its own.
+    pub(super) fn full(&self, bucket: usize, site: usize) -> f64 {
+        f64::from(self.cost[bucket * self.sites + site])
+    }
+
     /// Share of its buckets' weight that `queue` costs at `site`.
     pub(super) fn share_moved(&self, queue: usize, site: usize) -> f64 {
         if self.start_site[queue] == site { 0.0 } else { self.kappa }

@@ -125,7 +125,7 @@ impl Wishes {
 }
 
 /// Overload of `site` after its load changed by `change`, less what it is now.
-fn over_change(instance: &Instance, state: &State, site: usize, change: f64) -> f64 {
+pub(super) fn over_change(instance: &Instance, state: &State, site: usize, change: f64) -> f64 {
     let excess = state.carried[site] - instance.cap[site];
     (excess + change).max(0.0) - excess.max(0.0)
 }

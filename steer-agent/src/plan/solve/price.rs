@@ -18,7 +18,8 @@ pub(super) struct Prices {
     /// The trial prices, rounded.
     small: Vec<f32>,
     slope: Vec<f64>,
-    momentum: Vec<f64>,
+    /// The slope at the prices.
+    best_slope: Vec<f64>,
     /// The cheapest hosts of each bucket with their cost, cheapest first; infinite where there are
     /// fewer.
     kept: Vec<[(f32, u32); KEPT]>,
@@ -26,6 +27,7 @@ pub(super) struct Prices {
     order: Vec<u64>,
     target: Vec<usize>,
     filled: Vec<f64>,
+    carried: Vec<f64>,
 }
 
 impl Prices {
@@ -43,42 +45,45 @@ impl Prices {
         self.keep_cheapest(instance, state);
         refill(&mut self.price, sites, 0.0);
         refill(&mut self.trial, sites, 0.0);
-        refill(&mut self.momentum, sites, 0.0);
         if steps == 0 || instance.lambda <= 0.0 {
             return;
         }
         let upper = self.greedy(instance, state);
         let mut best = f64::NEG_INFINITY;
         let mut factor = 1.0;
-        let mut stalled = 0;
+        let mut in_vain = 0;
         for _ in 0..steps {
             if clock.is_over() {
                 break;
             }
-            let bound = self.evaluate(instance);
+            let mut bound = self.evaluate(instance);
             if bound > best + 1e-7 * upper.abs() {
                 best = bound;
                 self.price.copy_from_slice(&self.trial);
-                stalled = 0;
+                self.best_slope.clone_from(&self.slope);
+                in_vain = 0;
             } else {
-                stalled += 1;
-                if stalled == 4 {
-                    factor *= 0.6;
-                    stalled = 0;
+                in_vain += 1;
+                // The step was too long: `upper` is seldom near what can be reached. From the best prices
+                // in shorter steps, ten get further than 25 that go on from where they are.
+                if in_vain == 2 || bound < best - 0.5 * (upper - best) {
+                    self.trial.copy_from_slice(&self.price);
+                    self.slope.clone_from(&self.best_slope);
+                    bound = best;
+                    factor *= 0.5;
+                    in_vain = 0;
                 }
             }
             let mut square = 0.0;
             for site in &self.hosts {
-                let slope = self.slope[*site];
+                let slope = &mut self.slope[*site];
                 // At the edge of its range a price that would leave it does not count.
-                let stuck = (self.trial[*site] <= 0.0 && slope < 0.0)
-                    || (self.trial[*site] >= instance.lambda && slope > 0.0);
+                let stuck = (self.trial[*site] <= 0.0 && *slope < 0.0)
+                    || (self.trial[*site] >= instance.lambda && *slope > 0.0);
                 if stuck {
-                    self.momentum[*site] = 0.0;
-                } else {
-                    self.momentum[*site] = slope + 0.3 * self.momentum[*site];
-                    square += slope * slope;
+                    *slope = 0.0;
                 }
+                square += *slope * *slope;
             }
             if square <= 1e-24 || upper - bound <= 1e-9 * upper.abs() {
                 break;
@@ -86,7 +91,7 @@ impl Prices {
             let step = factor * (upper - bound) / square;
             for site in &self.hosts {
                 self.trial[*site] =
-                    (self.trial[*site] + step * self.momentum[*site]).clamp(0.0, instance.lambda);
+                    (self.trial[*site] + step * self.slope[*site]).clamp(0.0, instance.lambda);
             }
         }
     }
@@ -148,8 +153,8 @@ impl Prices {
 
     /// Cost of giving the buckets, in their order, each to the host that is cheapest then.
     fn greedy(&mut self, instance: &Instance, state: &State) -> f64 {
-        self.momentum.copy_from_slice(&self.filled);
-        let carried = &mut self.momentum;
+        self.carried.clone_from(&self.filled);
+        let carried = &mut self.carried;
         let mut total = 0.0;
         for (kept, load) in self.kept.iter().zip(&instance.load) {
             let mut best = (f64::INFINITY, 0);
@@ -167,7 +172,6 @@ impl Prices {
             total += best.0;
             carried[best.1] += load;
         }
-        self.momentum.fill(0.0);
         total.min(state.searched(instance))
     }
 
@@ -199,8 +203,8 @@ impl Prices {
             self.order.push(scan::greatest_first(regret, bucket));
         }
         self.order.sort_unstable();
-        self.momentum.copy_from_slice(&self.filled);
-        let carried = &mut self.momentum;
+        self.carried.clone_from(&self.filled);
+        let carried = &mut self.carried;
         let mut waiting = 0;
         for place in 0..self.order.len() {
             let bucket = scan::index_of(self.order[place]);

@@ -252,7 +252,7 @@ pub struct Budget {
 impl Budget {
     /// For a period of the daemon: cold start and large changes.
     pub const QUICK: Self = Self {
-        price_steps: 25,
+        price_steps: 10,
         rounds: 1,
         host_trials: 12,
         kicks: 0,

@@ -1,6 +1,7 @@
 //! Moves of whole queues: with their buckets, under their buckets, and to sites without a queue.
 
 use super::instance::{Instance, TOLERANCE};
+use super::moves::over_change;
 use super::search::Search;
 use super::state::{State, refill};
 
@@ -202,23 +203,14 @@ impl Queues {
     /// Puts queues back where they started wherever that costs nothing.
     pub(super) fn undo(&mut self, instance: &Instance, state: &mut State, search: &mut Search) {
         for queue in 0..instance.queues {
-            let start = instance.start_site[queue];
-            if start == super::NONE || state.site[queue] == start || instance.fixed[queue] {
+            let Some(way) = Way::back(instance, state, queue) else { continue };
+            if way.is_dear(instance, state) {
                 continue;
             }
-            let rival = (0..instance.queues).find(|other| {
-                state.site[*other] == start
-                    && !instance.fixed[*other]
-                    && instance.open[state.site[queue]]
-                    && instance.start_site[*other] != start
-            });
             for buckets in [Buckets::Follow, Buckets::Stay] {
                 let before = (state.searched(instance), state.queues_changed);
                 let marks = (self.trail.len(), search.trail.len());
-                match rival {
-                    Some(other) => self.exchange(instance, state, search, (queue, other), buckets),
-                    None => self.relocate(instance, state, search, (queue, start), buckets),
-                }
+                self.go(instance, state, search, way, buckets);
                 if state.searched(instance) <= before.0 + TOLERANCE
                     && state.queues_changed < before.1
                     && Self::within_limits(instance, state)
@@ -229,5 +221,159 @@ impl Queues {
                 self.take_back(instance, state, marks.0);
             }
         }
+    }
+
+    fn go(
+        &mut self,
+        instance: &Instance,
+        state: &mut State,
+        search: &mut Search,
+        Way { queue, start, rival }: Way,
+        buckets: Buckets,
+    ) {
+        match rival {
+            Some(other) => self.exchange(instance, state, search, (queue, other), buckets),
+            None => self.relocate(instance, state, search, (queue, start), buckets),
+        }
+    }
+}
+
+/// How a queue goes back to where it started.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    queue: usize,
+    start: usize,
+    /// The queue that is there now and takes its place.
+    rival: Option<usize>,
+}
+
+impl Way {
+    fn back(instance: &Instance, state: &State, queue: usize) -> Option<Self> {
+        let start = instance.start_site[queue];
+        if start == super::NONE || state.site[queue] == start || instance.fixed[queue] {
+            return None;
+        }
+        let rival = (0..instance.queues).find(|other| {
+            state.site[*other] == start
+                && !instance.fixed[*other]
+                && instance.open[state.site[queue]]
+                && instance.start_site[*other] != start
+        });
+        Some(Self { queue, start, rival })
+    }
+
+    /// Whether it surely costs something, by what buckets cost there at least. Most ways do, and to try
+    /// one moves all of its buckets twice.
+    fn is_dear(self, instance: &Instance, state: &State) -> bool {
+        /// More than the rounding of costs can make up.
+        const SURELY: f64 = 1e-6;
+        let Self { queue, start, rival } = self;
+        let from = state.site[queue];
+        // What it adds at least, if the buckets follow and if they stay, and the load that leaves `from`.
+        let (mut follow, mut stay) = (0.0, 0.0);
+        let (mut load_if_follow, mut load_if_stay) = (0.0, 0.0);
+        let moves =
+            [Some((queue, from, start, 1.0)), rival.map(|rival| (rival, start, from, -1.0))];
+        for (queue, here, there, sign) in moves.into_iter().flatten() {
+            let pins = &instance.pin_cost[queue * instance.sites..][..instance.sites];
+            follow += pins[there] - pins[here];
+            stay += pins[there] - pins[here];
+            load_if_follow += sign * instance.pin_load[queue];
+            load_if_stay += sign * instance.pin_load[queue];
+            for bucket in instance.members(queue) {
+                let at = state.at[*bucket];
+                if at != here && at != there {
+                    continue;
+                }
+                let change = state.least_at_home(instance, *bucket, there) - state.here[*bucket];
+                follow += change;
+                if at == here {
+                    load_if_follow += sign * instance.load[*bucket];
+                    stay += instance.full(*bucket, here) - state.here[*bucket];
+                } else {
+                    stay += change;
+                }
+            }
+        }
+        let alone = rival.is_none() && state.queues_on[from] == 1;
+        if alone {
+            // All that are there have to come along.
+            for bucket in &state.list[from] {
+                if instance.start_queue[*bucket] != queue {
+                    let row = state.row(instance, *bucket);
+                    follow += f64::from(row[start]) - state.here[*bucket];
+                    load_if_follow += instance.load[*bucket];
+                }
+            }
+        }
+        let over = |load: f64| {
+            let more = over_change(instance, state, from, -load)
+                + over_change(instance, state, start, load);
+            instance.lambda * more
+        };
+        let follow = follow + over(load_if_follow);
+        let stay = if alone { follow } else { stay + over(load_if_stay) };
+        follow.min(stay) > SURELY
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::families::{Family, Recipe};
+    use super::super::instance::Start;
+    use super::super::kick::Random;
+    use super::*;
+
+    /// Queues and buckets are sent here and there; then every way back that is called dear is gone.
+    #[test]
+    fn no_way_back_is_called_dear_that_costs_nothing() {
+        let (mut dear, mut cheap) = (0, 0);
+        for family in Family::ALL {
+            for (lambda_move, seed) in [(0.0, 1), (0.3, 2), (0.3, 3)] {
+                let recipe =
+                    Recipe { family, buckets: 24, cpus: 6, lambda_move, limited: false, seed };
+                let problem = recipe.problem();
+                let mut instance = Instance::default();
+                let start = Start { table: &problem.table, affinity: &problem.affinity };
+                instance.prepare(&problem, start, &[]);
+                let (mut state, mut search) = (State::default(), Search::default());
+                state.reset(&instance, 1e-7);
+                search.fit(&instance);
+                let mut queues = Queues::default();
+                let mut random = Random(seed);
+                for _ in 0..60 {
+                    let (queue, to) = (random.below(instance.queues), random.below(instance.sites));
+                    let buckets = [Buckets::Follow, Buckets::Stay][random.below(2)];
+                    if !instance.fixed[queue] && instance.open[to] && state.site[queue] != to {
+                        queues.relocate(&instance, &mut state, &mut search, (queue, to), buckets);
+                    }
+                    for _ in 0..random.below(6) {
+                        let (bucket, to) =
+                            (random.below(instance.buckets), random.below(instance.sites));
+                        if state.queues_on[to] > 0 {
+                            search.shift(&instance, &mut state, bucket, to);
+                        }
+                    }
+                    for queue in 0..instance.queues {
+                        let Some(way) = Way::back(&instance, &state, queue) else { continue };
+                        if !way.is_dear(&instance, &state) {
+                            cheap += 1;
+                            continue;
+                        }
+                        dear += 1;
+                        for buckets in [Buckets::Follow, Buckets::Stay] {
+                            let before = state.searched(&instance);
+                            let marks = (queues.trail.len(), search.trail.len());
+                            queues.go(&instance, &mut state, &mut search, way, buckets);
+                            let after = state.searched(&instance);
+                            assert!(after > before + TOLERANCE, "{recipe:?}: {way:?} {buckets:?}");
+                            search.take_back(&instance, &mut state, marks.1);
+                            queues.take_back(&instance, &mut state, marks.0);
+                        }
+                    }
+                }
+            }
+        }
+        assert!(dear > 1000 && cheap > 100, "{dear} dear, {cheap} not");
     }
 }

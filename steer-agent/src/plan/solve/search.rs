@@ -10,7 +10,7 @@ use super::state::{State, refill};
 /// Buckets that are looked at between two questions whether time is over.
 const ASK_EVERY: usize = 64;
 /// Looks for each bucket in a search that is to end soon.
-pub(super) const LOOKS: usize = 40;
+pub(super) const LOOKS: usize = 30;
 
 /// Buffers of the search.
 #[derive(Debug, Default)]
@@ -137,9 +137,11 @@ impl Search {
 
     /// Wakes the buckets that would like to be on `site`, which has more room than before.
     fn wake_for(&mut self, instance: &Instance, state: &State, site: usize) {
-        let column = state.cost.iter().skip(site).step_by(instance.sites);
-        for (bucket, (cost, here)) in column.zip(&state.here).enumerate() {
-            if f64::from(*cost) < *here {
+        // First whether there is anything that costs less at all: a column of the matrix is a line of the
+        // cache for each bucket, and most buckets are where they cost least.
+        for (bucket, (least, here)) in state.least.iter().zip(&state.here).enumerate() {
+            let cost = || f64::from(state.cost[bucket * instance.sites + site]);
+            if f64::from(*least) < *here && cost() < *here {
                 self.wake(bucket);
             }
         }

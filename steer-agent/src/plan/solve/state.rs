@@ -125,6 +125,11 @@ impl State {
         &self.cost[bucket * instance.sites..(bucket + 1) * instance.sites]
     }
 
+    /// At least what `bucket` costs at `site` with its starting queue there.
+    pub(super) fn least_at_home(&self, instance: &Instance, bucket: usize, site: usize) -> f64 {
+        instance.full(bucket, site) - instance.weight[bucket] - self.rebate
+    }
+
     /// Overload that leaves `site` when `load` does.
     pub(super) fn relief(&self, instance: &Instance, site: usize, load: f64) -> f64 {
         (self.carried[site] - instance.cap[site]).clamp(0.0, load)
