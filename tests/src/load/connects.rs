@@ -238,6 +238,12 @@ impl Connects {
         Ok(load)
     }
 
+    /// The process that connects.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.near.id()
+    }
+
     /// The count since the start.
     pub fn stats(&self) -> Result<Stats> {
         ask(&self.control, "stats")

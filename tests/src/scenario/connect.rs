@@ -83,9 +83,11 @@ fn run(guest: &Guest, connections: u64) -> Result<()> {
     guest.expect_within("aligned share after a kill", &killed.share(), ..0.5)?;
     nothing_failed(guest, &load.stats()?)?;
 
-    // Another one takes over, and ends in order.
-    let daemon = Daemon::start(guest, &[NIC, "--connect", "balancer"])?;
+    // Another one takes over, is told a process instead of its cgroup, and ends in order.
+    let process = format!("pid:{}", load.pid());
+    let daemon = Daemon::start(guest, &[NIC, "--connect", &process])?;
     until_aligned(guest, &load, &daemon)?;
+    guest.expect_equal("its cgroup", &self::status(guest)?["cgroup"], &Value::from(CGROUP))?;
     let ended = daemon.terminate()?;
     guest.expect_equal("exit code of run after SIGTERM", &ended.code, &exit::DONE)?;
     let _ = guest.steer(&["restore", NIC])?;
