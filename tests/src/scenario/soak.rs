@@ -35,9 +35,9 @@ pub(super) fn long(guest: &Guest) -> Result<()> {
     run(guest, &Length { whole: mins(60), warm: mins(5), phase: mins(1) })
 }
 
-/// A period that is missed while the host gives this machine less than such a part of what it gave at its
-/// best is not steer's fault: the longest tick of an emulated machine, about a third of a period, is
-/// longer than a period then.
+/// A period that is missed in a phase in which the host gives this machine less than such a part of what it
+/// gave at its best is not steer's fault: the longest tick of an emulated machine, about a third of a
+/// period, is longer than a period then.
 const QUIET: f64 = 3.0;
 
 /// What steer has done, and why, as far as it was told already.
@@ -94,14 +94,14 @@ fn run(guest: &Guest, length: &Length) -> Result<()> {
         for line in history.news(guest)? {
             guest.say(format_args!("   steer: {line}"));
         }
-        let slowest = host.slowest();
-        if slowest <= QUIET {
+        let slowness = host.slowness();
+        if slowness <= QUIET {
             missed_by_steer += pace.missed - missed;
         }
         missed = pace.missed;
         guest.say(format_args!(
             "   {:.0} s: {} flows, aligned {first:.2} then {second:.2}; {} kB, {} files; {} windows, \
-             {} missed, longest {} ms; machine up to {slowest:.1} times slower",
+             {} missed, longest {} ms; machine {slowness:.1} times slower",
             begun.elapsed().as_secs_f64(),
             spec(phase).flows,
             weight.rss_kb,
