@@ -22,9 +22,9 @@ use crate::{
 
 /// Time in which a machine comes up, of which it takes 3 to 8 s. Now and then, on a busy host, it
 /// never does: a CPU of the emulated machine loses its first timer interrupt and the kernel
-/// waits for it ([`LOST_TIMER`]), or QEMU aborts. QEMU 10.0 with several TCG threads; seen four times in
-/// some seven hundred starts. The guest program says its first word when it has seen a timer interrupt
-/// on each CPU.
+/// waits for it ([`LOST_TIMER`]), or QEMU aborts. QEMU 10.0 with several TCG threads; seen three
+/// times at least in several hundred starts. The guest program says its first word when it has seen a
+/// timer interrupt on each CPU.
 const COMING_UP: Duration = Duration::from_secs(45);
 /// What the kernel says of a CPU that has been without timer interrupts for 21 s.
 const LOST_TIMER: &str = "kthread timer wakeup didn't happen";
