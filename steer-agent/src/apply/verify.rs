@@ -18,8 +18,9 @@ const FEWEST_RETRANSMITTED: u64 = 50;
 /// ksoftirqd takes over and what runs there starves.
 const SATURATED: f64 = 0.9;
 const SOFTIRQ_RISE: f64 = 0.2;
-/// Lost packets per packet received that count as harm, if they were fewer before.
+/// Rise of the packets lost for each that is received, and how many a second, that count as harm.
 const LOSS: f64 = 0.001;
+const FEWEST_LOST_PER_S: f64 = 10.0;
 
 /// What a change was to bring about, and how things were.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,7 +36,8 @@ pub struct Promise {
     /// How often the carrier had changed; `None` also where the write itself takes the link down, as was
     /// permitted: taking it back would do so again.
     carrier_changes: Option<u64>,
-    lost: Option<u64>,
+    /// Packets lost for each that was received.
+    loss: Option<f64>,
     tcp: Option<TcpSegments>,
     busiest: Option<f64>,
 }
@@ -51,6 +53,9 @@ pub enum Verdict {
     /// Some queue is still polled elsewhere (a NAPI that never pauses stays on its CPU), or there
     /// was too little traffic to tell.
     Pending(String),
+    /// Something is worse than before that other causes have too: a network that loses packets, a virtual
+    /// CPU that stood still. Where it lasts it is to be taken back.
+    Suspect(String),
     /// It did harm: take it back.
     TakeBack(String),
 }
@@ -73,7 +78,7 @@ impl Promise {
             share_planned,
             polled_by: polled_by(before),
             carrier_changes: before.nic.carrier_changes.filter(|_| !resets_link),
-            lost: lost(before),
+            loss: loss(before),
             tcp: host.tcp,
             busiest: host.busiest().map(|(_, share)| share),
         }
@@ -96,36 +101,11 @@ impl Promise {
                 now.mapping.evidence()
             ));
         }
-        if let (Some(before), Some(after)) = (self.lost, lost(now)) {
-            let packets: f64 = now.queues.iter().map(|queue| queue.packets_per_s).sum();
-            let newly_lost = after.saturating_sub(before);
-            if newly_lost > 10 && newly_lost as f64 > LOSS * packets {
-                return Verdict::TakeBack(format!("{newly_lost} packets were dropped since"));
-            }
-        }
-        if let (Some(before), Some(after)) = (self.tcp, host.tcp)
-            && after.retransmitted >= FEWEST_RETRANSMITTED
-            && after.share() > before.share() + RETRANSMITTED
-        {
-            return Verdict::TakeBack(format!(
-                "TCP sends {:.1} % of all segments again, {:.1} % before",
-                after.share() * 100.0,
-                before.share() * 100.0
-            ));
-        }
-        if let (Some(before), Some((cpu, after))) = (self.busiest, host.busiest())
-            && after > SATURATED
-            && after > before + SOFTIRQ_RISE
-        {
-            return Verdict::TakeBack(format!(
-                "CPU {cpu} spends {:.0} % of its time in softirq, the busiest {:.0} % before",
-                after * 100.0,
-                before * 100.0
-            ));
-        }
+        let suspicion = self.suspicion(now, host);
+        let or_suspect = |verdict| suspicion.clone().map_or(verdict, Verdict::Suspect);
         let late = self.late(now);
         if now.demand_samples < FEWEST_SAMPLES {
-            return Verdict::Pending("too little traffic to judge by".to_owned());
+            return or_suspect(Verdict::Pending("too little traffic to judge by".to_owned()));
         }
         if !late.is_empty() {
             let text: Vec<String> = late
@@ -134,7 +114,7 @@ impl Promise {
                     format!("queue {queue} is polled on CPU {seen}, not {cpu}")
                 })
                 .collect();
-            return Verdict::Pending(text.join("; "));
+            return or_suspect(Verdict::Pending(text.join("; ")));
         }
         if let (Some(before), Some(share)) = (self.share_before, now.alignment.share)
             && share + HARM < before
@@ -144,7 +124,7 @@ impl Promise {
             let shares = [&self.polled_by, &polled_by(now)].map(|cpus| share_if(cpus, now));
             let old = match shares {
                 [Some(old), Some(new)] if new + HARM >= old => {
-                    return Verdict::Keep { share: Some(share) };
+                    return or_suspect(Verdict::Keep { share: Some(share) });
                 }
                 [old, _] => old,
             };
@@ -158,7 +138,43 @@ impl Promise {
                 as_before.unwrap_or_default()
             ));
         }
-        Verdict::Keep { share: now.alignment.share }
+        or_suspect(Verdict::Keep { share: now.alignment.share })
+    }
+
+    /// What is worse than before and may be the change's doing.
+    fn suspicion(&self, now: &NicWorld, host: &Host<'_>) -> Option<String> {
+        if let (Some(before), Some(after), Some(lost_per_s)) =
+            (self.loss, loss(now), now.lost_per_s)
+            && lost_per_s >= FEWEST_LOST_PER_S
+            && after > before + LOSS
+        {
+            return Some(format!(
+                "{lost_per_s:.0} packets/s are lost on receive, {:.1} in a thousand, {:.1} before",
+                after * 1000.0,
+                before * 1000.0
+            ));
+        }
+        if let (Some(before), Some(after)) = (self.tcp, host.tcp)
+            && after.retransmitted >= FEWEST_RETRANSMITTED
+            && after.share() > before.share() + RETRANSMITTED
+        {
+            return Some(format!(
+                "TCP sends {:.1} % of all segments again, {:.1} % before",
+                after.share() * 100.0,
+                before.share() * 100.0
+            ));
+        }
+        if let (Some(before), Some((cpu, after))) = (self.busiest, host.busiest())
+            && after > SATURATED
+            && after > before + SOFTIRQ_RISE
+        {
+            return Some(format!(
+                "CPU {cpu} spends {:.0} % of its time in softirq, the busiest {:.0} % before",
+                after * 100.0,
+                before * 100.0
+            ));
+        }
+        None
     }
 
     /// Queues that were to move and are seen elsewhere: queue, CPU promised, CPU seen.
@@ -196,11 +212,10 @@ fn share_if(cpus: &[Option<CpuId>], now: &NicWorld) -> Option<f64> {
     (all > 0.0).then(|| aligned / all)
 }
 
-/// Packets that the NIC lost so far, as far as it says.
-fn lost(world: &NicWorld) -> Option<u64> {
-    let drops = &world.nic.drops;
-    let parts = [drops.rx_missed, drops.rx_fifo, drops.rx_dropped];
-    parts.iter().any(Option::is_some).then(|| parts.into_iter().flatten().sum())
+/// Packets lost for each that was received, as far as the NIC says.
+fn loss(world: &NicWorld) -> Option<f64> {
+    let packets: f64 = world.queues.iter().map(|queue| queue.packets_per_s).sum();
+    world.lost_per_s.map(|lost| lost / packets.max(1.0))
 }
 
 #[cfg(test)]
@@ -259,17 +274,12 @@ mod tests {
         flapped.nic.carrier_changes = Some(4);
         let mut lying = world(0.97, 3);
         lying.mapping.agreeing = 30;
-        let mut dropping = world(0.97, 3);
-        dropping.nic.drops.rx_missed = Some(500);
-        let mut before = promise();
-        before.lost = Some(0);
         for (now, why) in [
             (flapped, "link went down and up (2 times)"),
             (lying, "does not decide the queue: 30.0 %"),
-            (dropping, "500 packets were dropped"),
             (world(0.1, 3), "alignment fell from 25 % to 10 %"),
         ] {
-            match before.judged(&now) {
+            match promise().judged(&now) {
                 Verdict::TakeBack(reason) => assert!(reason.contains(why), "{reason}"),
                 other => panic!("{why}: {other:?}"),
             }
@@ -348,20 +358,39 @@ mod tests {
     }
 
     #[test]
-    fn harm_to_the_host_is_taken_back() {
+    fn what_may_have_other_causes_is_suspect() {
         let topology = Topology::default();
+        // 1000 packets a second, of which 2 were lost before: 2 in a thousand, and 3 are no rise by more
+        // than one in a thousand. Of the 12 that are lost now ten are new.
+        let losing = |lost_per_s| NicWorld { lost_per_s: Some(lost_per_s), ..world(0.97, 3) };
+        let mut before = promise();
+        before.loss = loss(&losing(2.0));
+        match before.judged(&losing(12.0)) {
+            Verdict::Suspect(why) => {
+                let expected = "12 packets/s are lost on receive, 12.0 in a thousand, 2.0 before";
+                assert_eq!(why, expected);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(before.judged(&losing(3.0)), Verdict::Keep { .. }));
+        // One that loses as many all the time has not come to harm now.
+        before.loss = loss(&losing(12.0));
+        assert!(matches!(before.judged(&losing(12.0)), Verdict::Keep { .. }));
         let now = world(0.97, 3);
         let mut host = Host::alone(&topology, Some(&[(0, 0.2), (3, 0.95)]));
         match promise().judge(&now, &host) {
-            Verdict::TakeBack(why) => assert!(why.starts_with("CPU 3 spends 95 %"), "{why}"),
+            Verdict::Suspect(why) => assert!(why.starts_with("CPU 3 spends 95 %"), "{why}"),
             other => panic!("{other:?}"),
         }
         host.softirq_share = Some(&[(0, 0.2), (3, 0.35)]);
         host.tcp = Some(TcpSegments { sent: 10_000, retransmitted: 300 });
         match promise().judge(&now, &host) {
-            Verdict::TakeBack(why) => assert!(why.contains("3.0 % of all segments"), "{why}"),
+            Verdict::Suspect(why) => assert!(why.contains("3.0 % of all segments"), "{why}"),
             other => panic!("{other:?}"),
         }
+        // What certainly is the change's doing comes first.
+        let verdict = promise().judge(&world(0.1, 3), &host);
+        assert!(matches!(verdict, Verdict::TakeBack(_)), "{verdict:?}");
         // A few are no evidence, however large their share.
         host.tcp = Some(TcpSegments { sent: 100, retransmitted: 30 });
         assert!(matches!(promise().judge(&now, &host), Verdict::Keep { .. }));

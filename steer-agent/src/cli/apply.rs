@@ -39,14 +39,19 @@ pub(super) fn apply(args: &ApplyArgs, settings: &Settings) -> anyhow::Result<Exi
         return Ok(correction.exit());
     }
 
-    // Then a whole window shows the effect.
+    // Then a whole window shows the effect, and more of them whether what looks like harm lasts.
     std::thread::sleep(DRAINED);
-    note(&format!("written; checking for {:?}", args.window));
-    let first = watch.sample()?;
-    std::thread::sleep(args.window);
-    let world = World::between(&first, &watch.sample()?, first.at_ns);
-    correction.judge(&world);
-    correction.tell_late();
+    loop {
+        note(&format!("written; checking for {:?}", args.window));
+        let first = watch.sample()?;
+        std::thread::sleep(args.window);
+        let world = World::between(&first, &watch.sample()?, first.at_ns);
+        correction.judge(&world);
+        correction.tell_late();
+        if !correction.is_suspect() {
+            break;
+        }
+    }
     if correction.exit() == Exit::Done {
         print_line("`steer restore` puts everything back")?;
     }

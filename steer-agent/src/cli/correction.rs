@@ -131,11 +131,16 @@ impl<'a> Correction<'a> {
         self.steered.iter().any(Steered::is_waiting)
     }
 
-    /// Says what was written and has not taken effect yet.
+    /// Whether something that was written looks as if it did harm, which another window is to tell.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.steered.iter().any(Steered::is_suspect)
+    }
+
+    /// Says what was written and could not be judged so far.
     pub(super) fn tell_late(&self) {
         for one in self.steered.iter().filter(|one| one.is_waiting()) {
             if let (_, Some(why)) = one.state() {
-                note(&format!("{}: written, but not yet in effect: {why}", one.name()));
+                note(&format!("{}: written, and still {why}", one.name()));
             }
         }
     }

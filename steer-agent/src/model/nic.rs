@@ -205,3 +205,12 @@ pub struct DropCounters {
     /// `statistics/tx_dropped`.
     pub tx_dropped: Option<u64>,
 }
+
+impl DropCounters {
+    /// Packets that were lost on receive for want of room, as far as the NIC says.
+    #[must_use]
+    pub fn lost_on_receive(&self) -> Option<u64> {
+        let parts = [self.rx_missed, self.rx_fifo, self.rx_dropped];
+        parts.iter().any(Option::is_some).then(|| parts.into_iter().flatten().sum())
+    }
+}

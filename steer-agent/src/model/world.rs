@@ -66,6 +66,8 @@ pub struct NicWorld {
     /// flows by what they consumed: 1 where consumers stay, 0.5 where they change CPU about four
     /// times in a window. `None` without consumption.
     pub residency: Option<f64>,
+    /// Packets per second that it lost on receive, as far as it says.
+    pub lost_per_s: Option<f64>,
 }
 
 /// One RX queue over a window.
@@ -211,15 +213,12 @@ struct Window<'a> {
 impl Window<'_> {
     fn nic(&self, sample: &NicSample) -> NicWorld {
         let nic = &sample.nic;
-        let before = self
-            .earlier
-            .nics
-            .iter()
-            .find(|earlier| earlier.nic.ifindex == nic.ifindex)
-            .map(|earlier| &earlier.counters);
+        let earlier = self.earlier.nics.iter().find(|earlier| earlier.nic.ifindex == nic.ifindex);
         let now = &sample.counters;
         let empty = super::NicCounters::default();
-        let before = before.unwrap_or(&empty);
+        let before = earlier.map_or(&empty, |earlier| &earlier.counters);
+        let lost = [Some(nic), earlier.map(|earlier| &earlier.nic)]
+            .map(|nic| nic.and_then(|nic| nic.drops.lost_on_receive()));
         let table: &[QueueId] = nic.rss.as_ref().map_or(&[], |rss| &rss.table);
 
         let packets = now.queue_packets.since(&before.queue_packets);
@@ -268,6 +267,9 @@ impl Window<'_> {
             load_estimated,
             demand_per_s,
             demand_samples,
+            lost_per_s: lost[0]
+                .zip(lost[1])
+                .map(|(now, then)| now.saturating_sub(then) as f64 / self.seconds),
         }
     }
 

@@ -23,6 +23,9 @@ use crate::sys::{DeviceId, Port};
 const HISTORY: usize = 8;
 /// Windows to wait for a queue to follow its interrupt before that is taken as the state of things.
 const PATIENCE: u32 = 10;
+/// Windows in a row in which something is worse than before until that is taken for harm: once may be
+/// chance, and a change that fills a CPU or loses packets goes on doing so.
+const LASTING: u32 = 3;
 /// Windows of rest after harm was taken back; doubled with every further time, up to 64-fold.
 const REST: u32 = 60;
 /// Windows after an event in which drivers may still set things anew: links take two or three seconds
@@ -49,6 +52,8 @@ pub struct Hand<'a> {
 struct Waiting {
     promise: Promise,
     windows: u32,
+    /// Windows in a row in which something was worse than before.
+    suspect: u32,
 }
 
 /// One NIC that may be written.
@@ -116,6 +121,12 @@ impl Steered {
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         self.waiting.is_some()
+    }
+
+    /// Whether a change that waits looks as if it did harm, which the next window is to tell.
+    #[must_use]
+    pub fn is_suspect(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| waiting.suspect > 0)
     }
 
     /// Whether something is neither as it was nor as it was to be, until `restore`.
@@ -276,8 +287,12 @@ impl Steered {
             (hand.say)(&text);
             self.state = NicState::Steering;
         }
+        // What waits has a reason of its own.
+        if self.waiting.is_some() {
+            return;
+        }
         self.reason = plan.reasons.first().cloned();
-        if plan.is_empty() || self.waiting.is_some() {
+        if plan.is_empty() {
             return;
         }
         // The planner heeds this too; a mistake there must not cost the link.
@@ -333,7 +348,7 @@ impl Steered {
         self.last_change = Some(event.clone());
         self.note(event);
         let promise = Promise::new(done, nic, host, plan.share_planned);
-        self.waiting = Some(Waiting { promise, windows: 0 });
+        self.waiting = Some(Waiting { promise, windows: 0, suspect: 0 });
     }
 
     /// Writes exact-match rules, all or none, and returns what was written. A driver that refuses one
@@ -369,6 +384,7 @@ impl Steered {
     pub fn judge(&mut self, nic: &NicWorld, host: &Host<'_>, hand: &Hand<'_>) {
         let Some(mut waiting) = self.waiting.take() else { return };
         waiting.windows += 1;
+        let suspect = std::mem::take(&mut waiting.suspect) + 1;
         match waiting.promise.judge(nic, host) {
             Verdict::Keep { share } => {
                 let text =
@@ -383,28 +399,39 @@ impl Steered {
             Verdict::Pending(why) => {
                 self.remember(&format!("still pending after {PATIENCE} windows: {why}"), hand);
             }
-            Verdict::TakeBack(why) => {
-                let mut receipt = Receipt::default();
-                let changes = &waiting.promise.changes;
-                apply::take_back(&self.name, changes, &self.journal, hand.port, &mut receipt);
-                let undone: Vec<Change> = receipt.taken_back.iter().map(Change::inverse).collect();
-                apply::forget_rules(&mut self.journal, &undone);
-                self.holding.took_back(&receipt.taken_back);
-                self.experience.taken_back();
-                self.tally.taken_back += 1;
-                self.just_written = true;
-                self.settling = true;
-                self.rest = REST << self.harms.min(6);
-                self.harms += 1;
-                let text = match self.left_by(&receipt) {
-                    None => format!("taken back: {why}"),
-                    Some(left) => {
-                        format!("not all taken back, as it should have been: {why}{left}")
-                    }
-                };
-                self.set(NicState::Observing, &text, hand);
+            Verdict::Suspect(why) if suspect < LASTING => {
+                self.reason = Some(format!("pending: {why}; taken back if that lasts"));
+                self.waiting = Some(Waiting { suspect, ..waiting });
             }
+            Verdict::Suspect(why) => {
+                self.take_back(
+                    &waiting.promise.changes,
+                    &format!("{why}, for {LASTING} windows"),
+                    hand,
+                );
+            }
+            Verdict::TakeBack(why) => self.take_back(&waiting.promise.changes, &why, hand),
         }
+    }
+
+    /// Takes back what did harm, and rests.
+    fn take_back(&mut self, changes: &[Change], why: &str, hand: &Hand<'_>) {
+        let mut receipt = Receipt::default();
+        apply::take_back(&self.name, changes, &self.journal, hand.port, &mut receipt);
+        let undone: Vec<Change> = receipt.taken_back.iter().map(Change::inverse).collect();
+        apply::forget_rules(&mut self.journal, &undone);
+        self.holding.took_back(&receipt.taken_back);
+        self.experience.taken_back();
+        self.tally.taken_back += 1;
+        self.just_written = true;
+        self.settling = true;
+        self.rest = REST << self.harms.min(6);
+        self.harms += 1;
+        let text = match self.left_by(&receipt) {
+            None => format!("taken back: {why}"),
+            Some(left) => format!("not all taken back, as it should have been: {why}{left}"),
+        };
+        self.set(NicState::Observing, &text, hand);
     }
 
     fn report_failure(&mut self, why: &Failure, receipt: &Receipt, hand: &Hand<'_>) {
