@@ -20,6 +20,8 @@ pub mod cli;
 pub mod config;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+#[cfg(test)]
+mod golden;
 pub mod model;
 pub mod observe;
 pub mod plan;

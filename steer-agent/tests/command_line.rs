@@ -22,10 +22,17 @@ mod terminal;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use rustix::pty::OpenptFlags;
+use steer_agent::apply::Journal;
+use steer_agent::plan::{Change, Target, Value};
+use steer_agent::sys::owner::{Claim, claim};
+use steer_agent::sys::{Machine, Port as _};
 
 /// Set in the process that runs inside the namespace.
 const INSIDE: &str = "STEER_TEST_INSIDE";
@@ -76,7 +83,11 @@ impl Desk {
     }
 
     fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).expect("written");
+        self.write_bytes(name, text.as_bytes());
+    }
+
+    fn write_bytes(&self, name: &str, bytes: &[u8]) {
+        fs::write(self.path(name), bytes).expect("written");
     }
 
     fn title(&mut self, title: &str) {
@@ -101,13 +112,44 @@ impl Desk {
         self.run("", line, variables);
     }
 
+    /// The same, with this on standard input.
+    fn fed(&mut self, what: &[u8], line: &str) {
+        self.write_bytes("input", what);
+        let input = fs::File::open(self.path("input")).expect("written");
+        self.run_with("", line, &[], input.into());
+    }
+
+    /// On a terminal that goes away once something is on it.
+    fn until_its_terminal_is_gone(&mut self, line: &str) {
+        let (keys, typed) = pseudo_terminal();
+        let (screen, shown) = pseudo_terminal();
+        let mut command = Command::new(self.path("steer"));
+        command.args(line.split_whitespace()).current_dir(self.dir.path());
+        command.stdin(typed).stdout(shown).stderr(Stdio::piped());
+        let child = command.env("HOME", self.dir.path()).spawn().expect("started");
+        // What is shown comes to nobody from now on; keys could still be pressed.
+        drop(command);
+        fs::File::from(screen).read_exact(&mut [0]).expect("something is shown");
+        let output = child.wait_with_output().expect("it ends");
+        drop(keys);
+        // The terminal's library may have something to say of its cursor first.
+        let told = String::from_utf8_lossy(&output.stderr);
+        let told = told.split_once("steer: ").map_or("", |(_, told)| told);
+        self.said += &format!("(until its terminal is gone)\n# steer {line}\nsteer: {told}");
+        self.said += &format!("[{}]\n", output.status.code().unwrap_or(-1));
+    }
+
     fn run(&mut self, before: &str, line: &str, variables: &[(&str, &str)]) {
+        self.run_with(before, line, variables, Stdio::null());
+    }
+
+    fn run_with(&mut self, before: &str, line: &str, variables: &[(&str, &str)], input: Stdio) {
         let program = self.path("steer").display().to_string();
         let mut words: Vec<&str> = before.split_whitespace().collect();
         words.push(&program);
         words.extend(line.split_whitespace());
         let mut command = Command::new(words[0]);
-        command.args(&words[1..]).current_dir(self.dir.path()).stdin(Stdio::null());
+        command.args(&words[1..]).current_dir(self.dir.path()).stdin(input);
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STEER_")) {
             command.env_remove(name);
         }
@@ -125,6 +167,7 @@ impl Desk {
         let stdout: &[u8] = if output.status.code() == Some(2) { &output.stdout } else { b"" };
         for bytes in [stdout, &output.stderr] {
             let text = String::from_utf8_lossy(bytes).replace(&self.dir(), "DIR");
+            let text = text.replace(&format!("process {}", std::process::id()), "process PID");
             self.said += text.trim_end();
             if !text.trim_end().is_empty() {
                 self.said.push('\n');
@@ -137,6 +180,15 @@ impl Desk {
     fn dir(&self) -> String {
         self.dir.path().display().to_string()
     }
+}
+
+/// Both ends of a terminal, pty(7): whoever has the first sees what is written to the second.
+fn pseudo_terminal() -> (OwnedFd, OwnedFd) {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let near = rustix::pty::openpt(flags).expect("a terminal");
+    rustix::pty::unlockpt(&near).expect("unlocked");
+    let far = rustix::pty::ioctl_tiocgptpeer(&near, flags).expect("its other end");
+    (near, far)
 }
 
 fn open(path: &Path, mode: u32) {
@@ -153,6 +205,8 @@ fn every_error_says_what_on_what_what_was_expected_and_what_to_do() {
         files(&mut desk);
         rights(&mut desk);
         daemons(&mut desk);
+        owners(&mut desk);
+        terminals(&mut desk);
         let found = desk.said.trim_start().to_owned();
         if std::env::var_os("STEER_ACCEPT").is_some() {
             fs::write(GOLDEN, &found).expect("written");
@@ -233,6 +287,7 @@ fn configuration(desk: &mut Desk) {
     desk.title("configuration");
     desk.write("faulty.toml", "[run]\nperod = \"1s\"\nperiod = 5\n[policy]\npins = -1\n[polcy]\n");
     desk.write("text.toml", "this is no TOML\n");
+    desk.write("group.toml", "[run]\ngroup = \"nosuch\"\n");
     fs::create_dir(desk.path("dir.toml")).expect("made");
     for line in [
         "status --config nothing.toml",
@@ -242,6 +297,7 @@ fn configuration(desk: &mut Desk) {
         "config check text.toml",
         "config check nothing.toml",
         "config show --config faulty.toml",
+        "run v0 --config group.toml",
         "restore v0 --state-dir state --config faulty.toml",
     ] {
         desk.steer(line);
@@ -275,10 +331,14 @@ fn files(desk: &mut Desk) {
         ("cpu.json", "\"allowed_cpus\": [0, 1]", "\"allowed_cpus\": [0, 7]"),
         ("none.json", "\"allowed_cpus\": [0, 1]", "\"allowed_cpus\": []"),
         ("large.json", "\"buckets\": 2", "\"buckets\": 9000000000000"),
+        ("cells.json", "\"cpus\": 2", "\"cpus\": 5000"),
     ] {
         assert!(PROBLEM.contains(from), "{from}");
         desk.write(name, &PROBLEM.replace(from, to));
     }
+    // Longer than a gibibyte, and on disk a few bytes.
+    let long = fs::File::create(desk.path("long.json")).expect("made");
+    long.set_len((1 << 30) + 1).expect("room for nothing");
     desk.write("scenario.toml", "what = 1\n");
     desk.write("there.steer", "");
     for line in [
@@ -302,6 +362,8 @@ fn files(desk: &mut Desk) {
         "plan --problem cpu.json",
         "plan --problem none.json",
         "plan --problem large.json",
+        "plan --problem cells.json",
+        "plan --problem long.json",
         "status --from dir.toml",
         "simulate dir.toml",
         "simulate nothing.toml",
@@ -311,6 +373,8 @@ fn files(desk: &mut Desk) {
     ] {
         desk.steer(line);
     }
+    desk.said += "(on standard input: {\"a\": \"\\xff\"})\n";
+    desk.fed(b"{\"a\": \"\xff\"}", "plan --problem -");
 }
 
 fn rights(desk: &mut Desk) {
@@ -340,6 +404,12 @@ fn rights(desk: &mut Desk) {
     }
     desk.with(&[("STEER_PATHS_SYS", "DIR/sys")], "status v0 --for 100ms");
     desk.with(&[("STEER_PATHS_SYS", "DIR/nothing")], "status v0 --for 100ms");
+    desk.with(&[("STEER_PATHS_SYS", "DIR/nothing")], "status --for 100ms");
+    // One whose interface says nonsense.
+    let odd = desk.path("odd/class/net/v0");
+    fs::create_dir_all(&odd).expect("made");
+    fs::write(odd.join("ifindex"), "many\n").expect("written");
+    desk.with(&[("STEER_PATHS_SYS", "DIR/odd")], "status v0 --for 100ms");
 }
 
 /// What answers on the daemon's socket, or does not.
@@ -369,4 +439,47 @@ fn daemons(desk: &mut Desk) {
     desk.steer(line);
     open(&runtime, 0o700);
     desk.nobody(line);
+}
+
+/// A NIC that another steer has in hand, with a journal of what that has written.
+fn owners(desk: &mut Desk) {
+    desk.title("another steer has v0 in hand");
+    let machine = Machine::open().expect("this machine");
+    let device = machine.identity("v0").expect("there");
+    let boot_id = machine.boot_id().expect("known");
+    let ifindex = device.ifindex;
+    let mut journal = Journal::new(&desk.path("held"), "v0", device, boot_id);
+    let [from, to] = ["0-1", "0"].map(|cpus| Value::Cpus(cpus.parse().expect("a list")));
+    let change = Change { target: Target::Xps { queue: 0 }, from, to };
+    journal.intend(&[change], |_| None).expect("written");
+    let owner = claim(ifindex).expect("asked");
+    assert!(matches!(owner, Claim::Ours(_)), "{owner:?}");
+    for line in [
+        "restore --state-dir held",
+        "release --state-dir held",
+        "restore v0 --state-dir held",
+        "release v0 --state-dir held",
+    ] {
+        desk.steer(line);
+    }
+    drop(owner);
+    // The journal of a NIC that has another name by now, and one by a steer that is to come.
+    let path = desk.path("held/journal-v0");
+    let text = fs::read_to_string(&path).expect("a journal");
+    fs::rename(&path, desk.path("held/journal-v1")).expect("renamed");
+    desk.steer("restore v1 --state-dir held");
+    let (document, _) = text.rsplit_once("\ncrc32 ").expect("a checksum");
+    let later = document.replace("\"format\": 1", "\"format\": 9");
+    desk.write(
+        "held/journal-v0",
+        &format!("{later}\ncrc32 {:08x}\n", crc32fast::hash(later.as_bytes())),
+    );
+    desk.steer("restore v0 --state-dir held");
+    desk.write("held/journal-v0", &text[..text.len() / 2]);
+    desk.steer("restore v0 --state-dir held");
+}
+
+fn terminals(desk: &mut Desk) {
+    desk.title("a terminal that goes away");
+    desk.until_its_terminal_is_gone("top v0 --for 200ms");
 }

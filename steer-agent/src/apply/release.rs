@@ -111,6 +111,7 @@ fn reset(
 mod tests {
     use super::*;
     use crate::apply::Ban;
+    use crate::golden::golden;
     use crate::model::Process;
     use crate::sys::fake::FakeMachine;
     use rustix::io::Errno;
@@ -153,7 +154,8 @@ mod tests {
         journal.note_ban(Some(Ban { by, irqs: [24].into() })).expect("noted");
         machine.deafen_irqbalance(true);
         let kept = || Journal::load(dir.path(), "eth0").expect("readable").expect("there");
-        release(kept(), "eth0", &machine, false).expect_err("nobody listens");
+        let error = release(kept(), "eth0", &machine, false).expect_err("nobody listens");
+        golden("release-deaf.txt", &format!("steer: {error}\n"));
         machine.deafen_irqbalance(false);
         release(kept(), "eth0", &machine, false).expect("released");
         assert_eq!(machine.irqbalance_bans(812), Ok([9].into()));
@@ -177,8 +179,8 @@ mod tests {
     fn what_fails_leaves_everything() {
         let (machine, journal, dir) = steered(&[1; 128]);
         machine.fail_write(machine.attempts() + 1, Errno::IO);
-        let error = release(journal, "eth0", &machine, true).expect_err("refused").to_string();
-        assert!(error.contains("the table is as it was"), "{error}");
+        let error = release(journal, "eth0", &machine, true).expect_err("refused");
+        golden("release-refused.txt", &format!("steer: {error}\n"));
         assert_eq!(machine.rss_table("eth0"), Ok(Some(vec![1; 128])));
         assert!(Journal::load(dir.path(), "eth0").expect("readable").is_some());
     }

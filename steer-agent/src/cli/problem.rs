@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Read};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Exit;
@@ -32,7 +32,10 @@ pub(super) fn problem(
             .context("cannot read the planning problem from standard input")?
     } else {
         let unreadable = || format!("cannot read the planning problem {name}");
-        read(File::open(file).with_context(unreadable)?).with_context(unreadable)?
+        let source = File::open(file).with_context(unreadable)?;
+        let bytes = source.metadata().with_context(unreadable)?.len();
+        // Told before it is in memory.
+        if bytes > LONGEST { Err(too_long()) } else { read(source) }.with_context(unreadable)?
     };
     let problem = ProblemFile::parse(&text).and_then(|file| file.problem()).with_context(|| {
         format!("{name} is no problem that can be planned (docs/planner.md has its form)")
@@ -82,9 +85,13 @@ fn read(source: impl Read) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
     let read = source.take(LONGEST + 1).read_to_end(&mut bytes)?;
     if read as u64 > LONGEST {
-        bail!("not a planning problem: longer than {LONGEST} bytes");
+        return Err(too_long());
     }
     String::from_utf8(bytes).context("not a planning problem: not UTF-8")
+}
+
+fn too_long() -> anyhow::Error {
+    anyhow!("not a planning problem: longer than {LONGEST} bytes")
 }
 
 /// What a search came to. Times are processor time, which other programs do not add to.

@@ -30,6 +30,8 @@ pub(super) fn run(
     let config = settings.config.clone().over(run_words(args));
     let values = config.values(None);
     let (observer, dry_run) = (values.observer.resolve(), values.dry_run);
+    let group = values.group.as_deref().map(|name| peer::group_id(Path::new(GROUPS), name));
+    let group = group.transpose().context("`run.group` in the configuration")?;
     let conduct = conduct(&config, dry_run);
     let policy_of = |nic: &str| conduct.of(nic).policy.clone();
     let nics = if dry_run && values.interfaces.is_empty() {
@@ -42,8 +44,6 @@ pub(super) fn run(
     } else {
         rights::to_write(&machine, observer)?;
     }
-    let group = values.group.as_deref().map(|name| peer::group_id(Path::new(GROUPS), name));
-    let group = group.transpose().context("`run.group` in the configuration")?;
     let names: Vec<String> = nics.iter().map(|nic| nic.name.clone()).collect();
     let period = values.period;
     let end = match values.on_exit {

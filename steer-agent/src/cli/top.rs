@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use std::{panic, thread};
 
 use anyhow::{Context as _, bail};
-use ratatui::DefaultTerminal;
+use ratatui::backend::Backend;
 use ratatui::crossterm::event::{
     self, DisableMouseCapture, EnableMouseCapture, Event, KeyEventKind, MouseButton, MouseEvent,
     MouseEventKind,
 };
 use ratatui::crossterm::execute;
+use ratatui::{DefaultTerminal, Terminal};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::TopArgs;
@@ -33,6 +34,8 @@ use crate::sys::own::Meter;
 const RESPONSE: Duration = Duration::from_millis(100);
 /// Longest that the screen takes to end once it is told to.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// What is said of a terminal that breaks.
+const UNUSABLE: &str = "cannot use this terminal, `steer status --watch` needs none";
 /// Lines that a notch of the mouse wheel goes.
 const WHEEL: isize = 3;
 
@@ -101,10 +104,10 @@ struct Screen(DefaultTerminal);
 impl Screen {
     fn open(mouse: bool) -> anyhow::Result<Self> {
         // Sets a hook that restores the terminal before a panic is told.
-        let terminal = ratatui::try_init().context("cannot set the terminal up")?;
+        let terminal = ratatui::try_init().context(UNUSABLE)?;
         let screen = Self(terminal);
         if mouse {
-            execute!(io::stdout(), EnableMouseCapture).context("cannot set the mouse up")?;
+            execute!(io::stdout(), EnableMouseCapture).context(UNUSABLE)?;
         }
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
@@ -121,7 +124,7 @@ impl Drop for Screen {
     fn drop(&mut self) {
         // A terminal that has gone away has nothing to restore.
         let _ = execute!(io::stdout(), DisableMouseCapture);
-        ratatui::restore();
+        let _ = ratatui::try_restore();
     }
 }
 
@@ -220,18 +223,21 @@ fn await_signal(tell: &SyncSender<Told>) {
     std::process::exit(Exit::Done as i32);
 }
 
-fn show(
-    terminal: &mut DefaultTerminal,
+fn show<B>(
+    terminal: &mut Terminal<B>,
     told: &Receiver<Told>,
     playback: Option<&Playback>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<()>
+where
+    B: Backend<Error: Send + Sync + 'static>,
+{
     let mut top = Top::default();
     let mut meter = Meter::start();
     loop {
         if let Some(playback) = playback {
             top.note(playback.describe());
         }
-        terminal.draw(|frame| top.draw(frame)).context("cannot draw on the terminal")?;
+        terminal.draw(|frame| top.draw(frame)).context(UNUSABLE)?;
         let mut changed = false;
         while !changed {
             match told.try_recv() {
@@ -249,8 +255,8 @@ fn show(
                 }
                 Err(TryRecvError::Empty) => {}
             }
-            if event::poll(RESPONSE).context("cannot read from the terminal")? {
-                match event::read().context("cannot read from the terminal")? {
+            if event::poll(RESPONSE).context(UNUSABLE)? {
+                match event::read().context(UNUSABLE)? {
                     Event::Key(key) if key.kind != KeyEventKind::Release => {
                         let plays = playback.filter(|_| !top.is_typing());
                         let played = plays.is_some_and(|playback| playback.key(key.code));
@@ -284,7 +290,20 @@ mod tests {
     use std::path::Path;
     use std::process::Command;
 
+    use ratatui::backend::TestBackend;
+
     use super::*;
+    use crate::golden::golden;
+
+    #[test]
+    fn a_screen_that_nobody_feeds_any_more_ends_and_says_so() {
+        let (tell, told) = mpsc::sync_channel(1);
+        // As when its thread has panicked.
+        drop(Farewell(&tell));
+        let mut terminal = Terminal::new(TestBackend::new(80, 24)).expect("a terminal in memory");
+        let error = show(&mut terminal, &told, None).expect_err("it ends");
+        golden("top-errors.txt", &format!("steer: {error:#}\n"));
+    }
 
     /// What draws panics, for the test below.
     #[test]

@@ -10,16 +10,8 @@ use proptest::prelude::*;
 use super::form::Form;
 use super::keys::{OnExit, OnIrqbalance, SECTIONS, nearest};
 use super::*;
+use crate::golden::golden;
 use crate::policy::Placement;
-
-fn golden(path: &str, found: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path);
-    if std::env::var_os("STEER_ACCEPT").is_some() {
-        std::fs::write(&path, found).expect("written");
-    }
-    let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(found, expected, "differs from {}", path.display());
-}
 
 fn read(text: &str) -> Result<Config, Faulty> {
     Config::read(Some((Path::new("/etc/steer/steer.toml"), text)), &[])
@@ -159,7 +151,7 @@ proc = "host/proc"
         ("STEER_ACCEPT", "1"),
     ]);
     said += &Config::read(None, &environment).expect_err("faulty").to_string();
-    golden("tests/golden/config-faults.txt", &(said + "\n"));
+    golden("config-faults.txt", &(said + "\n"));
 }
 
 #[test]
@@ -177,19 +169,19 @@ fn what_is_shown_says_where_it_comes_from_and_reads_as_the_same() {
     let config = Config::read(Some(file), &environment).expect("valid");
     let config = config.over(vec![("run.dry_run", Value::Flag(true))]);
     let shown = describe(&config, &[]);
-    golden("tests/golden/config-show.txt", &shown);
+    golden("config-show.txt", &shown);
     let again = read(&shown).expect("what is shown is a configuration");
     for interface in [None, Some("eth0"), Some("eth1")] {
         assert_eq!(again.values(interface), config.values(interface));
     }
     let json = serde_json::to_string_pretty(&json(&config, &["eth1".to_owned()])).expect("written");
-    golden("tests/golden/config-show.json", &(json + "\n"));
+    golden("config-show.json", &(json + "\n"));
 }
 
 #[test]
 fn the_example_has_every_key_and_its_default() {
     let example = example();
-    golden("../deploy/steer.toml", &example);
+    golden("../../../deploy/steer.toml", &example);
     assert!(example.lines().all(|line| line.chars().count() <= 140), "readable");
     assert_eq!(read(&example).expect("valid").keys_set(), 0, "all is commented out");
     // With the `#` of the keys taken away, and without the section of an interface.

@@ -277,6 +277,14 @@ impl ProblemFile {
                 return Err(ProblemError::Empty(what));
             }
         }
+        // Nobody should have to write all the cells to be told that they are too many.
+        for (what, rows) in
+            [("distance", self.cpus), ("consumed", self.buckets), ("affinities", self.queues)]
+        {
+            if rows.checked_mul(self.cpus).is_none_or(|cells| cells > MOST_CELLS) {
+                return Err(ProblemError::Size { what, rows, columns: self.cpus });
+            }
+        }
         length("current.table", self.current.table.len(), self.buckets)?;
         length("current.affinity", self.current.affinity.len(), self.queues)?;
         length("load", self.load.len(), self.buckets)?;
@@ -286,13 +294,6 @@ impl ProblemFile {
             length(what, rows.len(), number)?;
             for (index, row) in rows.iter().enumerate() {
                 length(format_args!("{what}[{index}]"), row.len(), self.cpus)?;
-            }
-        }
-        for (what, rows) in
-            [("distance", self.cpus), ("consumed", self.buckets), ("affinities", self.queues)]
-        {
-            if rows.checked_mul(self.cpus).is_none_or(|cells| cells > MOST_CELLS) {
-                return Err(ProblemError::Size { what, rows, columns: self.cpus });
             }
         }
         let mut seen = vec![false; self.cpus];

@@ -87,19 +87,27 @@ impl Connects {
                 return Ok(this);
             }
         };
-        this.read_ports().context("the kernel's port settings")?;
+        this.read_ports().context(
+            "connects cannot be steered without knowing which ports the kernel chooses from",
+        )?;
         let buckets = nics.iter().filter_map(|nic| nic.rss.as_ref()).map(|rss| rss.table.len());
         let buckets = u32::try_from(buckets.max().unwrap_or(0))?;
         for name in cgroups {
-            let path = cgroup::path_of(machine.root(), name)?;
+            let unusable = || {
+                format!(
+                    "connects of `{name}` cannot be steered, expected a cgroup by its path below the root of \
+                     the hierarchy, or pid:PID"
+                )
+            };
+            let path = cgroup::path_of(machine.root(), name).with_context(unusable)?;
             if name.starts_with("pid:")
                 && let Some(count) = cgroup::processes(&path)
             {
                 let place = path.display();
                 say(&format!("{name} is in {place}: connects of all {count} processes there"));
             }
-            let group = begin_group(path, knobs, nics.len(), buckets, cookie)
-                .with_context(|| format!("connect steering in the cgroup {name}"))?;
+            let group =
+                begin_group(path, knobs, nics.len(), buckets, cookie).with_context(unusable)?;
             say(&format!(
                 "{}: connects are hooked; steered once a NIC's hash is confirmed",
                 group.name()
@@ -165,9 +173,12 @@ impl Connects {
     }
 
     fn read_ports(&mut self) -> Result<()> {
-        let of = |name: &str| root::read(&self.machine_root.proc(format!("sys/net/ipv4/{name}")));
+        let place = |name: &str| self.machine_root.proc(format!("sys/net/ipv4/{name}"));
+        let of = |name: &str| root::read(&place(name));
         let reserved = of("ip_local_reserved_ports").unwrap_or_default();
-        self.pool = Pool::parse(&of("ip_local_port_range")?, &reserved)?;
+        let range = place("ip_local_port_range");
+        self.pool = Pool::parse(&root::read(&range)?, &reserved)
+            .with_context(|| range.display().to_string())?;
         self.reuse_time_wait = of("tcp_tw_reuse").is_ok_and(|value| value.trim() == "1");
         Ok(())
     }

@@ -15,6 +15,7 @@ pub mod metrics;
 mod pace;
 pub mod rights;
 pub mod serve;
+pub mod signals;
 pub mod steered;
 pub mod terms;
 
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rustix::thread::CapabilitySet;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use tokio::sync::watch;
 use tokio::time::{self, Interval, MissedTickBehavior, interval_at};
 
@@ -44,6 +45,7 @@ use metrics::{Audience, Metrics};
 use pace::Pacer;
 use rights::Rights;
 use serve::{Limits, Server, Serving, Window};
+use signals::hear;
 use steered::{Hand, Steered};
 use terms::{Conduct, unix_time_s, wall_time};
 
@@ -100,9 +102,9 @@ pub async fn run(
     reload: &dyn Fn() -> Option<Conduct>,
 ) -> anyhow::Result<Ended> {
     // First of all: before there is a listener a SIGHUP ends the process.
-    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut hangup = hear(SignalKind::hangup(), "SIGHUP")?;
+    let mut terminate = hear(SignalKind::terminate(), "SIGTERM")?;
+    let mut interrupt = hear(SignalKind::interrupt(), "SIGINT")?;
     // Who reads that may end it.
     options.greeting.iter().for_each(|line| say(line));
 

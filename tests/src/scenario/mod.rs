@@ -17,6 +17,7 @@ mod kill9;
 mod kinds;
 mod manual;
 mod matrix;
+mod messages;
 mod migrate;
 mod names;
 mod netns;
@@ -258,6 +259,14 @@ pub static TABLE: &[Scenario] = &[
         needs_steer: true,
         machines: &["igb/6.12", "e1000e/6.12"],
         run: refuse::run,
+    },
+    Scenario {
+        name: "messages",
+        about: "errors that take a NIC to be brought about are as in their golden file",
+        long: false,
+        needs_steer: true,
+        machines: &["igb/6.12"],
+        run: messages::run,
     },
     Scenario {
         name: "irqbalance",

@@ -5,8 +5,7 @@
 //! A tree has files only. What the ioctl and netlink answer (table, features, flags, rules, contexts,
 //! XDP) is put in by hand: for the captured trees as the lab shows it.
 
-use std::path::PathBuf;
-
+use crate::golden::golden;
 use crate::model::{Fact, Facts, HashFields, Neighbours, Nic, Rss, RssKey, Topology};
 use crate::observe::fixture::Fixture;
 use crate::observe::nic::{read, why_not_steerable};
@@ -17,15 +16,6 @@ const IGB: &str = include_str!("../../../tests/fixtures/igb-6.12.tree");
 const VIRTIO: &str = include_str!("../../../tests/fixtures/virtio-6.12.tree");
 const VMXNET3: &str = include_str!("../../../tests/fixtures/vmxnet3-6.12.tree");
 const E1000E: &str = include_str!("../../../tests/fixtures/e1000e-6.12.tree");
-
-fn golden(name: &str, found: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("STEER_ACCEPT").is_some() {
-        std::fs::write(&path, found).expect("written");
-    }
-    let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(found, expected, "differs from {}", path.display());
-}
 
 fn facts(flow_entries: u64) -> Facts {
     Facts {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind};
 
 use super::super::apply::DRAINED;
 use super::super::args::ReportArgs;
@@ -20,6 +20,7 @@ use crate::observe::Watch;
 use crate::report::page::Page;
 use crate::report::recording::Record;
 use crate::report::text;
+use crate::run::signals::hear;
 
 /// Where the command says nothing of it.
 const DEFAULT_LENGTH: Duration = Duration::from_secs(30);
@@ -143,8 +144,8 @@ impl<'a> Look<'a> {
         let stop = {
             let _inside = runtime.enter();
             Stop {
-                interrupt: signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?,
-                terminate: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
+                interrupt: hear(SignalKind::interrupt(), "SIGINT")?,
+                terminate: hear(SignalKind::terminate(), "SIGTERM")?,
                 told: false,
             }
         };
@@ -255,6 +256,8 @@ impl<'a> Look<'a> {
 
     fn page(self, source: &str) -> anyhow::Result<Page> {
         let page = self.teller.page(source.to_owned());
-        page.context("no whole window was seen; there is nothing to report")
+        page.context(
+            "no whole window was seen, as where a NIC goes away; there is nothing to report",
+        )
     }
 }

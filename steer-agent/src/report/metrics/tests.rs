@@ -2,24 +2,15 @@
 //! `STEER_ACCEPT=1` in the environment and look at the difference.
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use super::*;
+use crate::golden::golden;
 use crate::model::testkit::crossed_sample;
 use crate::model::{DropCounters, World};
 use crate::plan::{Experience, Host, plan};
 use crate::policy::Policy;
 use crate::report::{PlannerReport, Source, Tally};
-
-fn golden(path: &str, found: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path);
-    if std::env::var_os("STEER_ACCEPT").is_some() {
-        std::fs::write(&path, found).expect("written");
-    }
-    let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(found, expected, "differs from {}", path.display());
-}
 
 /// Everything there is has a value.
 fn snapshot() -> Snapshot {
@@ -57,7 +48,7 @@ fn snapshot() -> Snapshot {
 #[test]
 fn a_page() {
     let page = snapshot().openmetrics();
-    golden("tests/golden/metrics.txt", &page);
+    golden("metrics.txt", &page);
     assert!(page.ends_with("# EOF\n"));
 }
 
@@ -161,5 +152,5 @@ fn metrics_md() {
         let (name, labels) = (metric.full_name(), metric.labels.join(", "));
         text += &format!("| `{name}` | {kind} | {labels} | {} |\n", metric.help);
     }
-    golden("../docs/metrics.md", &text);
+    golden("../../../docs/metrics.md", &text);
 }

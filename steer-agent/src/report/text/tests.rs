@@ -1,9 +1,8 @@
 //! What is shown, compared as text. After a wanted change run the tests with `STEER_ACCEPT=1` in the
 //! environment and look at the difference in `golden/`.
 
-use std::path::PathBuf;
-
 use super::*;
+use crate::golden::golden;
 use crate::model::testkit::crossed_sample;
 use crate::model::{CpuPair, Distance, Sample, World};
 use crate::plan::{Experience, Host, plan as make_plan};
@@ -11,15 +10,6 @@ use crate::policy::Policy;
 use crate::report::{
     Cost, EventReport, MismatchReport, NicState, NicStatus, Pace, Source, lever, next,
 };
-
-fn golden(name: &str, found: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("STEER_ACCEPT").is_some() {
-        std::fs::write(&path, found).expect("written");
-    }
-    let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(found, expected, "differs from {}", path.display());
-}
 
 fn plain(text: &str) -> String {
     anstream::adapter::strip_str(text).to_string()

@@ -7,6 +7,7 @@ use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyModifiers};
 
 use super::*;
+use crate::golden::golden;
 use crate::report::Status;
 
 /// Four queues, sixteen flows that all cross, with their flows listed.
@@ -59,15 +60,6 @@ fn screen(top: &Top, width: u16, height: u16) -> String {
         text.push('\n');
     }
     text
-}
-
-fn golden(name: &str, found: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("STEER_ACCEPT").is_some() {
-        std::fs::write(&path, found).expect("written");
-    }
-    let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(found, expected, "differs from {}", path.display());
 }
 
 #[test]
