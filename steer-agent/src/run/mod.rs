@@ -276,6 +276,9 @@ impl<'a> Line<'a> {
         earlier: &mut Arc<Sample>,
         steered: &mut Vec<Steered>,
     ) -> anyhow::Result<Seen> {
+        // Where windows take longer to look at than they last, no other look comes between two of them;
+        // and what is reported is as of now.
+        self.look_at_listeners();
         let returned = self.welcome_back(steered);
         let sample = match watch.sample() {
             Ok(sample) if !returned => sample,
