@@ -1,16 +1,19 @@
 //! What this host can do, found by asking it once at the start.
 //!
 //! Every answer is yes, no with the way out, or unknown with the reason. Guaranteed: nothing is
-//! tried out by writing, and no kernel version is compared. What a *NIC* can do is not asked here.
+//! tried out by writing, and no kernel version is compared; one eBPF program that does nothing is loaded,
+//! attached to nothing. What a *NIC* can do is not asked here.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use aya::programs::ProgramType;
+use aya::sys::is_program_supported;
 use procfs::process::Process;
 use rustix::fs::{StatVfsMountFlags, statvfs};
 use rustix::thread::CapabilitySet;
 
-use super::neighbours;
+use super::{kernel, neighbours};
 use crate::model::{Fact, Facts};
 use crate::sys::root::{self, Root};
 use crate::sys::{Ethnl, Machine, SysError, caps};
@@ -23,7 +26,7 @@ pub fn facts(machine: &Machine) -> Facts {
     Facts {
         kernel_release: root::read(&root.proc("sys/kernel/osrelease")).unwrap_or_default(),
         btf: btf(root),
-        may_trace: may_trace(&rights),
+        may_trace: loads_programs(may_trace(&rights), machine),
         may_set_nic: may_set_nic(&rights, read_only(&root.sys("class/net"))),
         may_set_irq: may_set_irq(&rights, read_only(&root.proc("irq"))),
         netlink_rss_get: offered(machine, Ethnl::offers_rss_get, "reads RSS tables"),
@@ -95,6 +98,25 @@ fn may_trace(rights: &Rights) -> Fact {
             Fact::Yes
         }
         _ => rights.need(CapabilitySet::BPF | CapabilitySet::PERFMON, purpose),
+    }
+}
+
+/// Capabilities are not all that it takes: container runtimes filter bpf(2), and lockdown or a security
+/// module may forbid it.
+fn loads_programs(may: Fact, machine: &Machine) -> Fact {
+    if !may.yes() || machine.ethnl().is_none() {
+        return may;
+    }
+    kernel::lift_memlock();
+    match is_program_supported(ProgramType::RawTracePoint) {
+        Ok(true) => Fact::Yes,
+        Ok(false) => Fact::No("this kernel has no eBPF programs at raw tracepoints".to_owned()),
+        Err(error) => Fact::No(format!(
+            "this process has the capabilities, and the kernel refuses an eBPF program all the same ({:#}): a \
+             filter of system calls (seccomp, as containers have), lockdown or a security module must \
+             permit bpf(2)",
+            anyhow::Error::from(error)
+        )),
     }
 }
 

@@ -116,11 +116,15 @@ fn contained(guest: &Guest) -> Result<()> {
              STEER_PATHS_RUNTIME_DIR=/state/run\nExecStart=/usr/bin/steer {command}\n"
         )
     };
-    let look = "lab-pod-doctor.service";
+    let (look, filtered) = ("lab-pod-doctor.service", "lab-pod-filtered.service");
     fs::write(format!("{UNITS}/lab-pod.service"), unit("exec", "run"))?;
     // 1 is what it says where something is missing: here, the right to write.
     let doctor = unit("oneshot", "doctor eth0") + "SuccessExitStatus=1\n";
-    fs::write(format!("{UNITS}/{look}"), doctor)?;
+    fs::write(format!("{UNITS}/{look}"), &doctor)?;
+    // As container runtimes do: the capabilities are there, and the system call is not.
+    let no_bpf =
+        doctor + "SystemCallFilter=~bpf\nSystemCallErrorNumber=EPERM\nSuccessExitStatus=2\n";
+    fs::write(format!("{UNITS}/{filtered}"), no_bpf)?;
     succeed(&["daemon-reload"])?;
     succeed(&["start", look])?;
     let said = journal(look)?;
@@ -128,6 +132,10 @@ fn contained(guest: &Guest) -> Result<()> {
     for line in said.lines() {
         guest.say(format_args!("  {line}"));
     }
+    succeed(&["start", filtered])?;
+    let said = journal(filtered)?;
+    let seen = said.contains("the kernel refuses an eBPF program all the same");
+    guest.expect("doctor tries to load a program, and says what may forbid it", seen, &said)?;
     succeed(&["start", "lab-pod.service"])?;
     let place = format!("{POD}/state/run");
     let mut answer = None;
@@ -146,7 +154,7 @@ fn contained(guest: &Guest) -> Result<()> {
     guest.expect_within("its queues", &queues, 2..)?;
     guest.expect("with interrupts", nic["queues"][0]["irq"].is_u64(), &document)?;
     succeed(&["stop", "lab-pod.service"])?;
-    for unit in ["lab-pod.service", look] {
+    for unit in ["lab-pod.service", look, filtered] {
         fs::remove_file(format!("{UNITS}/{unit}"))?;
     }
     fs::remove_dir_all(POD)?;

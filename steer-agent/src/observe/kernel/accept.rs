@@ -17,7 +17,6 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::maps::{HashMap as KernelHashMap, MapData, ReusePortSockArray, SockMap};
 use aya::programs::{BtfTracePoint, Iter, SkLookup, SkReuseport};
 use aya::{Btf, Ebpf, EbpfLoader};
-use rustix::process::{Resource, Rlimit, setrlimit};
 use steer_common::accept::{AcceptKnobs, GROUPS, MEMBERS, Seen, SeenKey, socket};
 use steer_common::knobs::{ABSENT, Knobs};
 
@@ -71,10 +70,7 @@ impl AcceptSide {
             !OBJECT.is_empty(),
             "this steer was built without its kernel side (STEER_SKIP_EBPF); it cannot steer accepts"
         );
-        let unlimited = Rlimit { current: None, maximum: None };
-        if let Err(error) = setrlimit(Resource::Memlock, unlimited) {
-            log::debug!("RLIMIT_MEMLOCK stays as it is: {error}");
-        }
+        super::lift_memlock();
         let types = kernel_types()?;
         let parsed = Types::parse(&types).with_context(|| btf::VMLINUX.to_owned())?;
         let btf = Btf::parse(&types, aya::Endianness::default()).context(btf::VMLINUX)?;

@@ -332,13 +332,17 @@ impl Loaded {
     }
 }
 
-fn load(knobs: &Knobs, layout: &Layout, btf: &Btf, log: VerifierLogLevel) -> Result<Ebpf> {
-    // Before 5.11 maps count against this limit, and its usual 64 KiB hold none of them. Where it may
-    // not be raised, creating a map fails and says so.
+/// Lifts the limit that maps and programs count against before 5.11: its usual 64 KiB hold none of the maps.
+/// Where it may not be raised, making one fails and says so.
+pub(super) fn lift_memlock() {
     let unlimited = Rlimit { current: None, maximum: None };
     if let Err(error) = setrlimit(Resource::Memlock, unlimited) {
         log::debug!("RLIMIT_MEMLOCK stays as it is: {error}");
     }
+}
+
+fn load(knobs: &Knobs, layout: &Layout, btf: &Btf, log: VerifierLogLevel) -> Result<Ebpf> {
+    lift_memlock();
     let mut loader = EbpfLoader::new();
     loader.btf(Some(btf)).override_global("KNOBS", knobs, true).verifier_log_level(log);
     for (map, entries) in layout.map_sizes() {
