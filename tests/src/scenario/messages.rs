@@ -150,7 +150,7 @@ fn without_numbers(text: &str) -> String {
             let rest = words[at].trim_start_matches(|letter: char| letter.is_ascii_digit());
             words[at] = format!("PID{rest}");
         }
-        if words[at] == "buckets" && at >= 3 {
+        if words[at].starts_with("buckets") && at >= 3 {
             "SOME".clone_into(&mut words[at - 3]);
         }
     }
