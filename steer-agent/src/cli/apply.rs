@@ -9,6 +9,7 @@ use super::{Exit, Settings};
 use crate::model::World;
 use crate::observe::Watch;
 use crate::report::text;
+use crate::run::steered::LASTING;
 
 /// What is in flight when settings are written drains within this.
 pub(super) const DRAINED: Duration = Duration::from_millis(500);
@@ -40,8 +41,9 @@ pub(super) fn apply(args: &ApplyArgs, settings: &Settings) -> anyhow::Result<Exi
     }
 
     // Then a whole window shows the effect, and more of them whether what looks like harm lasts.
+    // No more than that takes: a NIC that is gone is judged no more.
     std::thread::sleep(DRAINED);
-    loop {
+    for _ in 0..LASTING {
         note(&format!("written; checking for {:?}", args.window));
         let first = watch.sample()?;
         std::thread::sleep(args.window);

@@ -25,7 +25,7 @@ const HISTORY: usize = 8;
 const PATIENCE: u32 = 10;
 /// Windows in a row in which something is worse than before until that is taken for harm: once may be
 /// chance, and a change that fills a CPU or loses packets goes on doing so.
-const LASTING: u32 = 3;
+pub const LASTING: u32 = 3;
 /// Windows of rest after harm was taken back; doubled with every further time, up to 64-fold.
 const REST: u32 = 60;
 /// Windows after an event in which drivers may still set things anew: links take two or three seconds
@@ -400,7 +400,7 @@ impl Steered {
                 self.remember(&format!("still pending after {PATIENCE} windows: {why}"), hand);
             }
             Verdict::Suspect(why) if suspect < LASTING => {
-                self.reason = Some(format!("pending: {why}; taken back if that lasts"));
+                self.reason = Some(format!("pending: {why}; harm if that lasts"));
                 self.waiting = Some(Waiting { suspect, ..waiting });
             }
             Verdict::Suspect(why) => {

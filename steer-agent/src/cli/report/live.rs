@@ -21,6 +21,7 @@ use crate::report::page::Page;
 use crate::report::recording::Record;
 use crate::report::text;
 use crate::run::signals::hear;
+use crate::run::steered::LASTING;
 
 /// Where the command says nothing of it.
 const DEFAULT_LENGTH: Duration = Duration::from_secs(30);
@@ -232,8 +233,20 @@ impl<'a> Look<'a> {
         self.wait(DRAINED);
         self.take()?;
         let mut left = half;
-        while left > Duration::ZERO && !self.stop.told {
-            let part = if correction.is_waiting() { JUDGED.min(left) } else { left };
+        // What looks like harm is looked at until it is known, for a few windows longer than was asked for.
+        let mut further = LASTING;
+        while !self.stop.told {
+            if left.is_zero() {
+                if further == 0 || !correction.is_suspect() {
+                    break;
+                }
+                further -= 1;
+            }
+            let part = match (correction.is_suspect(), correction.is_waiting()) {
+                (true, _) => JUDGED,
+                (false, true) => JUDGED.min(left),
+                (false, false) => left,
+            };
             let first = self.last.clone().unwrap_or_default();
             self.on(part)?;
             left = left.saturating_sub(part);

@@ -195,7 +195,7 @@ fn what_looks_like_harm_is_taken_back_where_it_lasts() {
     // Three windows in a row.
     let (stays, before, said) = after_windows(62, &[20, 200, 200, 200]);
     let why = "TCP sends 2.0 % of all segments again, 0.2 % before";
-    assert_eq!(before, format!("pending: {why}; taken back if that lasts"));
+    assert_eq!(before, format!("pending: {why}; harm if that lasts"));
     let taken_back = format!("taken back: {why}, for 3 windows");
     assert!(!stays && said.iter().any(|line| line.contains(&taken_back)), "{said:?}");
 }
