@@ -30,7 +30,9 @@ use std::process::{Command, Stdio};
 
 use rustix::pty::OpenptFlags;
 use steer_agent::apply::Journal;
+use steer_agent::model::World;
 use steer_agent::plan::{Change, Target, Value};
+use steer_agent::report::{Source, Status};
 use steer_agent::sys::owner::{Claim, claim};
 use steer_agent::sys::{Machine, Port as _};
 
@@ -422,7 +424,15 @@ fn daemons(desk: &mut Desk) {
     let listener = UnixListener::bind(&socket).expect("bound");
     open(&socket, 0o600);
     desk.nobody(line);
-    for answer in ["nonsense\n", "{\"error\":\"user 7 may not ask\"}\n", ""] {
+    let of_others = Status::new(Source::Daemon, &World::default(), Vec::new());
+    let of_others = serde_json::to_string(&of_others).expect("written");
+    let answers = [
+        ("nonsense\n", "nonsense"),
+        ("{\"error\":\"user 7 may not ask\"}\n", "a refusal"),
+        ("", "nothing"),
+        (of_others.as_str(), "the status of no NIC"),
+    ];
+    for (answer, what) in answers.map(|(answer, what)| (answer.to_owned(), what)) {
         let listener = listener.try_clone().expect("cloned");
         let answering = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().expect("asked");
@@ -430,7 +440,7 @@ fn daemons(desk: &mut Desk) {
             let _ = stream.read(&mut request);
             let _ = stream.write_all(answer.as_bytes());
         });
-        desk.said += &format!("(it answers {answer:?})\n");
+        desk.said += &format!("(it answers {what})\n");
         desk.steer(&format!("{line} --json"));
         answering.join().expect("answered");
     }

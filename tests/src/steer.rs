@@ -122,8 +122,15 @@ impl Guest {
         })
     }
 
+    /// Whether a daemon answers for the NIC now.
+    fn answers(&self) -> Result<bool> {
+        Ok(self.steer(&["status", guest::NIC, "--daemon", "--json"])?.code == exit::DONE)
+    }
+
     /// Waits until the daemon has had so many windows more, however long they take on this host.
     pub fn await_windows(&self, more: u64) -> Result<()> {
+        // Of a NIC that has just come back it has nothing to say before the first window with it is over.
+        wait_for("the daemon to have the NIC in a window", guest::PATIENCE, || self.answers())?;
         let before = self.pace()?.windows;
         wait_for("more windows of the daemon", guest::PATIENCE, || {
             Ok(self.pace()?.windows >= before + more)

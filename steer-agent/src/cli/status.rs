@@ -49,7 +49,12 @@ pub(super) fn status(args: &StatusArgs, settings: &Settings) -> anyhow::Result<E
         let document = if args.daemon {
             let Some(document) = source.ask_daemon()? else {
                 let dir = settings.runtime_dir.display();
-                note(&format!("no daemon answers in {dir}; `steer run` starts one"));
+                match source.without {
+                    Without::NicOf(names) => note(&daemon_lacks(&names)),
+                    Without::Any | Without::Answer => {
+                        note(&format!("no daemon answers in {dir}; `steer run` starts one"));
+                    }
+                }
                 return Ok(Exit::NotMet);
             };
             document
@@ -74,6 +79,21 @@ pub(super) fn status(args: &StatusArgs, settings: &Settings) -> anyhow::Result<E
     }
 }
 
+/// Why there is no daemon's document.
+enum Without {
+    /// No daemon runs.
+    Any,
+    /// One runs and does not answer us, which was said.
+    Answer,
+    /// Those that answer do not have these NICs: they never had them, or a NIC is away or has just come
+    /// back, and the window with it is not over yet.
+    NicOf(String),
+}
+
+fn daemon_lacks(names: &str) -> String {
+    format!("the daemon that runs here does not have {names} now")
+}
+
 /// Where the documents come from.
 pub(super) struct Observation<'a> {
     settings: &'a Settings,
@@ -85,6 +105,7 @@ pub(super) struct Observation<'a> {
     cost: Option<CostMeter>,
     /// How long the daemon's windows are, while it is one that answers.
     window: Option<Duration>,
+    without: Without,
     /// Tells the operator what is beside the answer.
     say: &'a dyn Fn(&str),
     /// What was said last: once is enough.
@@ -102,8 +123,21 @@ impl<'a> Observation<'a> {
         say: &'a dyn Fn(&str),
     ) -> Self {
         let (watch, last, cost, window, said) = (None, None, None, None, None);
-        let ended = Arc::default();
-        Self { settings, args, machine, selected, watch, last, cost, window, say, said, ended }
+        let (ended, without) = (Arc::default(), Without::Any);
+        Self {
+            settings,
+            args,
+            machine,
+            selected,
+            watch,
+            last,
+            cost,
+            window,
+            without,
+            say,
+            said,
+            ended,
+        }
     }
 
     /// Ends waits early once `ended` is set.
@@ -152,6 +186,7 @@ impl<'a> Observation<'a> {
     fn ask_daemon(&mut self) -> anyhow::Result<Option<Status>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let request = Request::Status { flows: self.args.flows };
+        self.without = Without::Any;
         let answers = match runtime.block_on(ask(&self.settings.runtime_dir, request)) {
             Ok(answers) => answers,
             Err(error) => {
@@ -165,9 +200,11 @@ impl<'a> Observation<'a> {
                 self.say_once(format!(
                     "a daemon's answer is not to be had in {dir} ({error}); {what_to_do}"
                 ));
+                self.without = Without::Answer;
                 Vec::new()
             }
         };
+        let one_answers = !answers.is_empty();
         let mut nics = Vec::new();
         let mut window_s = 0.0;
         let mut missing = Vec::new();
@@ -197,6 +234,11 @@ impl<'a> Observation<'a> {
         nics.retain(|status| self.selected.iter().any(|one| one.nic.name == status.name));
         let answered = |one: &Selected| nics.iter().any(|status| status.name == one.nic.name);
         if nics.is_empty() || !(self.args.daemon || self.able().all(answered)) {
+            if one_answers {
+                let lacking = self.selected.iter().filter(|one| !answered(one));
+                let names: Vec<&str> = lacking.map(|one| one.nic.name.as_str()).collect();
+                self.without = Without::NicOf(names.join(", "));
+            }
             return Ok(None);
         }
         let unable = self.selected.iter().filter(|one| one.why_not.is_some());
@@ -263,9 +305,17 @@ impl<'a> Observation<'a> {
         if self.cost.is_none() {
             self.cost = Some(CostMeter::start(&watch, false));
         }
-        if !self.args.watch && self.args.window > SILENCE {
-            let text = format!("no daemon runs here; observing for {:?}", self.args.window);
-            self.say_once(text);
+        if !self.args.watch {
+            let shown = self.args.window > SILENCE;
+            let observing = format!("observing for {:?}", self.args.window);
+            match &self.without {
+                Without::Any if shown => self.say_once(format!("no daemon runs here; {observing}")),
+                Without::Answer if shown => self.say_once(observing),
+                Without::NicOf(names) => {
+                    self.say_once(format!("{}; {observing}", daemon_lacks(names)));
+                }
+                Without::Any | Without::Answer => {}
+            }
         }
         self.sleep(self.args.window);
         let second = watch.sample()?;
