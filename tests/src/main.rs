@@ -79,6 +79,10 @@ enum Role {
         /// Make a connection for each request.
         #[arg(long, conflicts_with = "udp")]
         short: bool,
+        /// Take ports by which each connection falls into a bucket of its own, of a NIC with this key in
+        /// hexadecimal digits.
+        #[arg(long, value_name = "KEY")]
+        apart: Option<String>,
         /// Unix socket that answers `stats` and `stop`.
         #[arg(long)]
         control: PathBuf,
@@ -115,9 +119,9 @@ fn main() -> Result<()> {
         Role::Serve { listen, workers, roam, assign, udp, control } => {
             server::Server { listen, workers, roam, assign, proto: Proto::new(udp) }.run(&control)
         }
-        Role::Load { target, flows, rate, skew, udp, short, control } => {
+        Role::Load { target, flows, rate, skew, udp, short, apart, control } => {
             let proto = Proto::new(udp);
-            client::Client { targets: target, flows, rate, skew, proto, short }.run(&control)
+            client::Client { targets: target, flows, rate, skew, proto, short, apart }.run(&control)
         }
         Role::Answer { listen } => connects::answer(&listen),
         Role::Connect { target, cpus, cgroup, control } => {

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::{
     buffer::spare_capacity,
     event::{
@@ -28,7 +28,7 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Proto, REQUEST, RESPONSE, control, number, set_number};
+use super::{Buckets, Proto, REQUEST, RESPONSE, buckets::BUCKETS, control, number, set_number};
 
 /// How long an answer may take. The emulated machine stalls for tens of milliseconds, on a busy host for
 /// seconds, a link that renegotiates for two or three; TCP, whose pauses double, repairs all of it in
@@ -50,6 +50,8 @@ pub struct Client {
     pub proto: Proto,
     /// A connection for each request.
     pub short: bool,
+    /// Ports by which each flow falls into a bucket of its own, of a NIC with this key.
+    pub apart: Option<String>,
 }
 
 /// What the client has counted since the start.
@@ -94,46 +96,68 @@ enum Socket {
     Udp(UdpSocket),
 }
 
-/// Connects from a port taken at random.
+/// An address to send from, with a port taken at random, by which the flow has a bucket of its own if
+/// that is wanted.
 ///
 /// The kernel's own choice goes up in steps of two. Such ports differ in a few bits, the hash is
 /// linear in them, and flows then fall into the same buckets in whole patterns or not at all.
-fn connect_from_anywhere(target: SocketAddr, short: bool) -> Result<TcpStream> {
+fn anywhere(target: SocketAddr, buckets: Option<&mut Buckets>) -> Result<SocketAddr> {
     let any: IpAddr =
         if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    // A hasher's keys are the standard library's only source of chance.
+    let port = || u16::try_from(32_768 + RandomState::new().hash_one(()) % 28_000);
+    let Some(buckets) = buckets else { return Ok(SocketAddr::new(any, port()?)) };
+    // Where packets to the target leave from. Nothing is sent for it.
+    let probe = UdpSocket::bind(SocketAddr::new(any, 0))?;
+    probe.connect(target)?;
+    let mut from = probe.local_addr()?;
+    from.set_port(port()?);
+    while !buckets.take(from, target) {
+        from.set_port(port()?);
+    }
+    Ok(from)
+}
+
+/// A socket that is bound to such an address.
+fn bound(
+    kind: SocketType,
+    target: SocketAddr,
+    mut buckets: Option<&mut Buckets>,
+) -> Result<OwnedFd> {
     let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
     loop {
-        let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        if short {
-            // Closed with a reset once the answer is there: a minute of TIME_WAIT for each would use
-            // up all ports.
-            sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
-        }
-        // A hasher's keys are the standard library's only source of chance.
-        let port = 32_768 + RandomState::new().hash_one(()) % 28_000;
-        match bind(&socket, &SocketAddr::new(any, u16::try_from(port)?)) {
+        match bind(&socket, &anywhere(target, buckets.as_deref_mut())?) {
             Err(Errno::ADDRINUSE) => {}
             Err(errno) => return Err(errno.into()),
-            Ok(()) => {
-                connect(&socket, &target)?;
-                return Ok(TcpStream::from(socket));
-            }
+            Ok(()) => return Ok(socket),
         }
     }
 }
 
 impl Socket {
-    fn connect(proto: Proto, target: SocketAddr, short: bool) -> Result<Self> {
+    fn connect(
+        proto: Proto,
+        target: SocketAddr,
+        short: bool,
+        buckets: Option<&mut Buckets>,
+    ) -> Result<Self> {
         let socket = match proto {
             Proto::Tcp => {
-                let stream = connect_from_anywhere(target, short)?;
+                let socket = bound(SocketType::STREAM, target, buckets)?;
+                if short {
+                    // Closed with a reset once the answer is there: a minute of TIME_WAIT for each would
+                    // use up all ports.
+                    sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
+                }
+                connect(&socket, &target)?;
+                let stream = TcpStream::from(socket);
                 stream.set_nodelay(true)?;
                 stream.set_nonblocking(true)?;
                 Self::Tcp(stream)
             }
             Proto::Udp => {
-                let any = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-                let socket = UdpSocket::bind(any)?;
+                let socket = UdpSocket::from(bound(SocketType::DGRAM, target, buckets)?);
                 socket.connect(target)?;
                 socket.set_nonblocking(true)?;
                 Self::Udp(socket)
@@ -222,8 +246,13 @@ impl Engine {
         let weight = |index: u32| f64::from(index + 1).powf(-client.skew);
         let weights: f64 = (0..count).map(weight).sum();
         let (mut flows, mut due) = (Vec::new(), BinaryHeap::new());
+        ensure!(
+            client.apart.is_none() || count <= BUCKETS,
+            "{count} flows cannot have a bucket each, of {BUCKETS}"
+        );
+        let mut buckets = client.apart.as_deref().map(Buckets::new).transpose()?;
         for (index, &target) in client.targets.iter().cycle().take(client.flows).enumerate() {
-            let socket = Socket::connect(client.proto, target, client.short)
+            let socket = Socket::connect(client.proto, target, client.short, buckets.as_mut())
                 .with_context(|| format!("cannot connect to {target}"))?;
             let token = EventData::new_u64(index as u64);
             epoll::add(&epoll, socket.as_fd(), token, EventFlags::IN)?;
@@ -317,7 +346,7 @@ impl Engine {
     fn renew(&mut self, index: usize) -> Result<()> {
         let flow = &mut self.flows[index];
         epoll::delete(&self.epoll, flow.socket.as_fd())?;
-        match Socket::connect(self.proto, flow.target, self.short) {
+        match Socket::connect(self.proto, flow.target, self.short, None) {
             Ok(socket) => {
                 let token = EventData::new_u64(index as u64);
                 epoll::add(&self.epoll, socket.as_fd(), token, EventFlags::IN)?;
@@ -340,7 +369,7 @@ impl Engine {
         let flow = &mut self.flows[index];
         epoll::delete(&self.epoll, flow.socket.as_fd())?;
         let idle = flow.waiting.is_none();
-        let socket = Socket::connect(self.proto, flow.target, self.short);
+        let socket = Socket::connect(self.proto, flow.target, self.short, None);
         let socket = socket.with_context(|| format!("cannot connect to {} again", flow.target))?;
         add(&self.counters.reconnects);
         let token = EventData::new_u64(index as u64);

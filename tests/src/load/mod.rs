@@ -7,12 +7,14 @@
 //! Every request carries a number that its answer repeats, so that a lost, doubled or swapped
 //! answer is seen by the client.
 
+mod buckets;
 pub mod client;
 pub mod connects;
 mod control;
 pub mod server;
 mod session;
 
+pub use buckets::Buckets;
 pub use session::{Load, Spec, Window};
 
 /// Bytes of a request; the first eight are its number.

@@ -12,6 +12,8 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{
+    Proto,
+    buckets::host_key,
     client,
     control::ask,
     server::{self, Assign},
@@ -38,8 +40,8 @@ pub struct Spec {
     pub roam: bool,
     /// How a connection finds its worker.
     pub assign: Assign,
-    /// UDP instead of TCP.
-    pub udp: bool,
+    /// Transport.
+    pub proto: Proto,
     /// Network namespace of the server; the machine's own if none.
     pub server_in: Option<String>,
     /// Network namespace of the client.
@@ -50,6 +52,9 @@ pub struct Spec {
     pub short: bool,
     /// Port of the server.
     pub port: u16,
+    /// Each flow has a bucket of its own, as far as the kernel shows the key by which NICs hash. Ports are
+    /// random else, and two of 16 flows fall into one of 128 buckets in every other load.
+    pub apart: bool,
 }
 
 impl Default for Spec {
@@ -63,12 +68,13 @@ impl Default for Spec {
             workers: Vec::new(),
             roam: false,
             assign: Assign::Handover,
-            udp: false,
+            proto: Proto::Tcp,
             server_in: None,
             client_in: PEER.to_owned(),
             name: "lab".to_owned(),
             short: false,
             port: PORT,
+            apart: false,
         }
     }
 }
@@ -133,13 +139,18 @@ impl Load {
             serve.args(["--listen", &address.to_string()]);
             load.args(["--target", &address.to_string()]);
         }
-        if spec.udp {
+        if spec.proto == Proto::Udp {
             serve.arg("--udp");
             load.arg("--udp");
         }
 
         if spec.short {
             load.arg("--short");
+        }
+        if spec.apart
+            && let Some(key) = host_key()
+        {
+            load.args(["--apart", &key]);
         }
 
         let mut server = serve.spawn().context("cannot start the server")?;
@@ -157,7 +168,7 @@ impl Load {
 
     /// Starts a load, and another instead until one is as wanted.
     ///
-    /// Ports and the NIC's key are random, so what a load is like is a matter of luck. A scenario
+    /// Ports and the NIC's key are random, so where a load's flows arrive is a matter of luck. A scenario
     /// that shows a correction needs something to correct. `wanted` says why a load is not.
     pub fn start_until(
         guest: &Guest,

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use super::align::{NO_PAIR, correctable_on, corrects_as};
+use super::align::{NEARLY_ALL, correctable_on, corrects_as};
 use super::kinds::named_by_mistake;
 use super::pair::NICS;
 use crate::{
@@ -20,7 +20,7 @@ pub(super) fn run(guest: &Guest) -> Result<()> {
         spread(nic)?;
     }
     named_by_mistake(guest, "bond0.7", &NICS)?;
-    let load = correctable_on(guest, &NICS, &Spec::default(), NO_PAIR)?;
+    let load = correctable_on(guest, &NICS, &Spec::default(), NEARLY_ALL)?;
     every_flow_has_its_nic(guest, &load)?;
     corrects_as(guest, &["bond0"], &NICS, vec![load])
 }

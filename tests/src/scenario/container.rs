@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use super::align::{NO_PAIR, correctable, corrects};
+use super::align::{correctable, corrects};
 use super::kinds::named_by_mistake;
 use crate::{
     guest::{Guest, NIC, PEER, ip, run as command, write},
@@ -59,7 +59,7 @@ fn serves(guest: &Guest, address: &str) -> Result<()> {
         server_in: Some(BOX.to_owned()),
         ..Spec::default()
     };
-    let load = correctable(guest, &spec, NO_PAIR)?;
+    let load = correctable(guest, &spec)?;
     agrees(guest, &load)?;
     corrects(guest, &[NIC], vec![load])
 }

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use super::align::{NO_PAIR, alignable_load, correctable_load, is_correctable, until_aligned};
+use super::align::{alignable_load, correctable_load, until_aligned};
 use crate::{
     guest::{Guest, NIC, PATIENCE, ip, run as program, wait_for, write},
-    load::Load,
+    load::{Load, Spec},
     nic::State,
     steer::{Daemon, exit},
 };
@@ -65,14 +65,9 @@ pub(super) fn anew(guest: &Guest) -> Result<()> {
         guest.spread()
     };
     // Four queues can align all of it, which is asked for below; with two there is something to do.
-    let load = Load::start_until(guest, &crate::load::Spec::default(), |load| {
-        queues("4")?;
-        if let Err(why) = is_correctable(guest, load, &[NIC], NO_PAIR)? {
-            return Ok(Err(why));
-        }
-        queues("2")?;
-        load.is_mismatched()
-    })?;
+    queues("2")?;
+    let spec = Spec { apart: true, ..Spec::default() };
+    let load = Load::start_until(guest, &spec, Load::is_mismatched)?;
     let daemon = Daemon::start(guest, &[NIC])?;
     wait_for("a first correction", PATIENCE, || {
         Ok(guest.status(NIC, &[])?["planner"]["plans"].as_u64().unwrap_or(0) > 0)
@@ -104,11 +99,11 @@ pub(super) fn reload(guest: &Guest) -> Result<()> {
     for generation in 1..=3_u16 {
         let mut workers: Vec<usize> = (0..guest.cpus).collect();
         workers.rotate_left(usize::from(generation));
-        let spec = crate::load::Spec {
+        let spec = Spec {
             name: format!("lab{generation}"),
             port: 9000 + generation,
             workers,
-            ..crate::load::Spec::default()
+            ..Spec::default()
         };
         // What was written last is judged in the window after it. Workers that go just then would look
         // like its harm, and the NIC would rest for a minute.

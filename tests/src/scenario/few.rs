@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::align::{NO_PAIR, correctable, corrects};
+use super::align::{correctable, corrects};
 use crate::{
     guest::{Guest, NIC, read, run as command, write},
     load::Spec,
@@ -26,7 +26,7 @@ pub(super) fn run(guest: &Guest) -> Result<()> {
     }
     let workers: Vec<usize> = (guest.cpus - QUEUES..guest.cpus).collect();
     guest.expect_within("CPUs", &guest.cpus, 2 * QUEUES..)?;
-    let load = correctable(guest, &Spec { workers, ..Spec::default() }, NO_PAIR)?;
+    let load = correctable(guest, &Spec { workers, ..Spec::default() })?;
     let before = homes(&queues)?;
     guest.expect_equal("CPUs of the interrupts", &before, &(0..QUEUES).collect())?;
     corrects(guest, &[NIC], vec![load])?;

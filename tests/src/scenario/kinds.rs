@@ -2,10 +2,10 @@
 
 use anyhow::{Result, ensure};
 
-use super::align::{NO_PAIR, correctable, corrects};
+use super::align::{correctable, corrects};
 use crate::{
     guest::{Guest, NIC, run as command},
-    load::Spec,
+    load::{Proto, Spec},
     steer::exit,
 };
 
@@ -16,7 +16,7 @@ pub(super) fn run(guest: &Guest) -> Result<()> {
     let to = |address: &str| Spec { addresses: vec![address.to_owned()], ..Spec::default() };
     for (what, spec) in [("a VLAN", to("10.9.7.1")), ("IPv6", to("fd09::1"))] {
         guest.say(format_args!("{what}:"));
-        let load = correctable(guest, &spec, NO_PAIR)?;
+        let load = correctable(guest, &spec)?;
         corrects(guest, &[NIC], vec![load])?;
     }
     guest.say("UDP:");
@@ -25,7 +25,7 @@ pub(super) fn run(guest: &Guest) -> Result<()> {
     guest.expect(what, doctor.contains("UDP is hashed by addresses only"), &doctor)?;
     // As doctor advises.
     command("ethtool", &["-N", NIC, "rx-flow-hash", "udp4", "sdfn"])?;
-    let load = correctable(guest, &Spec { udp: true, ..Spec::default() }, NO_PAIR)?;
+    let load = correctable(guest, &Spec { proto: Proto::Udp, ..Spec::default() })?;
     corrects(guest, &[NIC], vec![load])
 }
 

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::align::{correctable, until_aligned};
+use super::align::{correctable_on, until_aligned};
 use crate::{
     guest::{Guest, NIC},
     load::Spec,
@@ -30,7 +30,7 @@ pub(super) fn run(guest: &Guest) -> Result<()> {
     let original = State::read(NIC)?;
     // 64 flows, the first 23 times as fast as the last, on three workers of four CPUs.
     let spec = Spec { flows: 64, skew: 0.75, workers: vec![0, 1, 2], ..Spec::default() };
-    let load = correctable(guest, &spec, 0.92)?;
+    let load = correctable_on(guest, &[NIC], &spec, 0.92)?;
     let daemon = Daemon::start(guest, &[NIC])?;
     until_aligned(guest, &load, &daemon)?;
     let mut before = planner(guest)?;

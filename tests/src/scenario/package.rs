@@ -11,10 +11,10 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::align::NO_PAIR;
+use super::align::correctable_load;
 use crate::{
     guest::{Guest, NIC, read, run},
-    load::{Load, Spec},
+    load::Load,
     nic::State,
     steer::exit,
     systemd::{self, journal, property, succeed, systemctl},
@@ -61,7 +61,7 @@ pub(super) fn run_scenario(guest: &Guest) -> Result<()> {
 
     installed(guest, &packages.join("present.deb"), &original)?;
     contained(guest)?;
-    let load = load(guest)?;
+    let load = correctable_load(guest)?;
     // Shorter than the unit's, for the test's sake; an upgrade has the unit's own again.
     fs::create_dir_all(DROP_IN)?;
     let shorter = "[Service]\nWatchdogSec=15s\nTimeoutAbortSec=1s\n";
@@ -248,19 +248,6 @@ fn purged(guest: &Guest, load: &Load, original: &State) -> Result<()> {
     let left = traces()?;
     guest.expect("nothing is left of steer", left.is_empty(), left.join("\n"))?;
     guest.expect_equal("the unit", &property(UNIT, "LoadState")?, &"not-found".into())
-}
-
-/// One that a table can align and that is not aligned yet. Of fewer flows than elsewhere, for they share
-/// fewer buckets, and how well a load is aligned is not what this is about.
-fn load(guest: &Guest) -> Result<Load> {
-    let spec = Spec { flows: 8, ..Spec::default() };
-    Load::start_until(guest, &spec, |load| {
-        let (status, counted) = load.window_of(|| guest.status(NIC, &["--for", "1s"]))?;
-        let achievable = status["alignment"]["achievable"].as_f64();
-        let (share, most) = (counted.share(), achievable.unwrap_or(0.0));
-        let is_so = share < 0.6 && most > NO_PAIR;
-        Ok(if is_so { Ok(()) } else { Err(format!("aligned {share:.2}, achievable {most:.2}")) })
-    })
 }
 
 fn install(guest: &Guest, package: &Path) -> Result<()> {
