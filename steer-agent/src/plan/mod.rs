@@ -217,7 +217,10 @@ pub fn plan_with(
     let budget = Budget::thorough(problem.buckets(), problem.allowed.len());
     let solution = match pace {
         Pace::First => solved(&problem, &budget),
-        Pace::Steady => solved(&problem, &Budget { kicks: budget.kicks / 8, ..budget }),
+        Pace::Steady => {
+            let kicks = experience.eased(budget.kicks / 8);
+            solved(&problem, &Budget { kicks, ..budget })
+        }
     };
     let chosen = if is_worth_it(&problem, &solution, policy) {
         setting.arrangement(&indices, &solution)

@@ -324,6 +324,7 @@ impl<'a> Line<'a> {
             let shut = shut.as_deref().or(wait);
             let hand = Hand { port: self.machine, policy, neighbours, shut, say: self.say };
             let plan = one.tick(nic, &shared.around(nic), &hand);
+            one.mind(self.conduct.period);
             if one.has_just_written() {
                 wrote = true;
                 shared.follow(nic, &plan);

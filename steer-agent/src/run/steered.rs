@@ -1,6 +1,7 @@
 //! One NIC that may be written: its ownership, its journal, and what is done to it window by window.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 mod ends;
 
@@ -81,6 +82,8 @@ pub struct Steered {
     experience: Experience,
     /// Memory of the planner.
     workspace: Workspace,
+    /// How long the last plan took.
+    planning: Duration,
     /// Share that the last plan that was written expected, and the one that followed.
     expected: Option<(f64, Option<f64>)>,
     tally: Tally,
@@ -159,14 +162,22 @@ impl Steered {
     #[must_use]
     pub fn plan(&mut self, nic: &NicWorld, host: &Host<'_>, policy: &Policy) -> Plan {
         self.experience.observe_rules(&apply::own_rules(&self.journal), nic);
+        let begun = Instant::now();
         let workspace = &mut self.workspace;
         let mut plan = plan::plan_with(workspace, nic, host, policy, &self.experience);
+        self.planning = begun.elapsed();
         // They are worked out now and then, and shown always.
         match &plan.levers {
             Some(levers) => self.levers = Some(levers.clone()),
             None => plan.levers.clone_from(&self.levers),
         }
         plan
+    }
+
+    /// Plans with less effort from now on if the last plan took too much of `period`.
+    pub fn mind(&mut self, period: Duration) {
+        let share = self.planning.as_secs_f64() / period.as_secs_f64().max(1e-3);
+        self.experience.planning_took(share);
     }
 
     /// Acts on one window: judges what was done, then corrects. Returns the plan that was made.

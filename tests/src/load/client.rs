@@ -28,7 +28,7 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Buckets, Proto, REQUEST, RESPONSE, buckets::BUCKETS, control, number, set_number};
+use super::{Buckets, Proto, REQUEST, RESPONSE, buckets::MOST_FLOWS, control, number, set_number};
 
 /// How long an answer may take. The emulated machine stalls for tens of milliseconds, on a busy host for
 /// seconds, a link that renegotiates for two or three; TCP, whose pauses double, repairs all of it in
@@ -247,8 +247,8 @@ impl Engine {
         let weights: f64 = (0..count).map(weight).sum();
         let (mut flows, mut due) = (Vec::new(), BinaryHeap::new());
         ensure!(
-            client.apart.is_none() || count <= BUCKETS,
-            "{count} flows cannot have a bucket each, of {BUCKETS}"
+            client.apart.is_none() || count <= MOST_FLOWS,
+            "{count} flows are too many for a bucket each"
         );
         let mut buckets = client.apart.as_deref().map(Buckets::new).transpose()?;
         for (index, &target) in client.targets.iter().cycle().take(client.flows).enumerate() {

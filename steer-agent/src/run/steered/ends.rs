@@ -1,5 +1,7 @@
 //! How steer takes a NIC over, and how it gives it back.
 
+use std::time::Duration;
+
 use std::collections::VecDeque;
 use std::path::Path;
 
@@ -90,6 +92,7 @@ impl Steered {
             settling: false,
             experience: Experience::default(),
             workspace: Workspace::default(),
+            planning: Duration::ZERO,
             expected: None,
             tally: Tally::default(),
             levers: None,

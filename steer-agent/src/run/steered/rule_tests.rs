@@ -1,5 +1,7 @@
 //! Exact-match rules in the daemon's hands, on the fake machine.
 
+use std::time::Duration;
+
 use super::*;
 use crate::model::testkit::flow;
 use crate::model::{FlowWorld, Mapping, QueueWorld, Rss, RuleTable, Topology};
@@ -93,6 +95,7 @@ impl Bench {
             settling: false,
             experience: Experience::default(),
             workspace: Workspace::default(),
+            planning: Duration::ZERO,
             expected: None,
             rest: 0,
             harms: 0,
