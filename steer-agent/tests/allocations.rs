@@ -174,7 +174,7 @@ fn a_period_allocates_nothing_for_each_bucket() {
         experience.applied(&Plan::default());
         let mut period = |world: &NicWorld| {
             experience.observe(world, &host, &policy);
-            let plan = plan_with(&mut workspace, world, &host, &policy, &experience);
+            let plan = plan_with(&mut workspace, world, &host, &policy, &experience, &mut || true);
             assert!(plan.share_planned.is_some(), "{:?}", plan.reasons);
         };
         worlds.iter().chain(&worlds).for_each(&mut period);

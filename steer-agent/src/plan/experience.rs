@@ -2,8 +2,7 @@
 //! how long consumers stay, and which buckets have moved often enough.
 //!
 //! Kept by whoever plans again and again; a fresh one says nothing and limits nothing, which is right
-//! for the first plan and for a single question. Pure: fed with worlds and plans, and told how long the
-//! planning took; no clock.
+//! for the first plan and for a single question. Pure: fed with worlds and plans, no clock.
 //!
 //! # Guarantees
 //! Each has a test of the same name.
@@ -13,7 +12,6 @@
 //! - `a_bucket_that_goes_to_and_fro_is_frozen_longer_each_time`
 //! - `roaming_consumers_set_the_brake_and_settled_ones_lift_it`
 //! - `another_table_starts_anew`
-//! - `plans_that_take_too_long_are_made_with_less_effort`
 
 use std::collections::BTreeMap;
 
@@ -51,14 +49,6 @@ const LEVERS_EVERY: u32 = 10;
 /// Residency below which consumers roam: what is aligned now is not in a moment.
 const ROAMING: f64 = 0.5;
 
-/// Share of a period above which planning takes too long, and below which it may take longer. The first is
-/// far from usual (13 ms of a second with 16 CPUs and 790 flows, on a core of an AMD EPYC): it is for a slow
-/// core or a short period, where a plan that is a little better is not worth a period that is missed.
-const TOO_LONG: f64 = 0.2;
-const SHORT: f64 = 0.05;
-/// How often the effort is halved at most; nothing is left of it then.
-const MOST_HALVINGS: u32 = 8;
-
 /// What earlier periods taught.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Experience {
@@ -75,8 +65,6 @@ pub struct Experience {
     last: Option<Outcome>,
     pace: Pace,
     pins: PinSet,
-    /// How often the effort was halved.
-    eased: u32,
     /// Memory of the estimate.
     scratch: Vec<(CpuId, f64)>,
 }
@@ -132,42 +120,19 @@ impl Default for Experience {
             last: None,
             pace: Pace::First,
             pins: PinSet::default(),
-            eased: 0,
             scratch: Vec::new(),
         }
     }
 }
 
 impl Experience {
-    /// Planning took this share of a period: the effort is halved as often as it takes, and doubled again
-    /// step by step. When the levers are looked at as well it takes longer, which is no reason to plan with
-    /// less effort in all the periods in between.
-    pub fn planning_took(&mut self, share_of_period: f64) {
-        if share_of_period < SHORT {
-            self.eased = self.eased.saturating_sub(1);
-        } else if !self.is_time_for_levers() {
-            let mut share = share_of_period;
-            while share > TOO_LONG && self.eased < MOST_HALVINGS {
-                self.eased += 1;
-                share /= 2.0;
-            }
-        }
-    }
-
-    /// What is left of `kicks`, the solver's attempts to find something a little better.
-    #[must_use]
-    pub fn eased(&self, kicks: u32) -> u32 {
-        kicks >> self.eased
-    }
-
     /// Takes in a window: first what it says of earlier promises, then the window itself.
     pub fn observe(&mut self, world: &NicWorld, host: &Host<'_>, policy: &Policy) {
         let (Some(demand), Some(load)) = (&world.demand_per_s, &world.load_per_s) else { return };
         if demand.len() != self.demand.len() || load.len() != self.load.len() {
             // Another table: buckets mean something else now.
             let pins = std::mem::take(&mut self.pins);
-            let Self { trust, pace, eased, .. } = *self;
-            *self = Self { trust, pace, pins, eased, ..Self::default() };
+            *self = Self { trust: self.trust, pace: self.pace, pins, ..Self::default() };
         }
         self.period += 1;
         self.score(demand, host, policy);

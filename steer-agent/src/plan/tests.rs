@@ -426,6 +426,36 @@ proptest! {
     }
 
     #[test]
+    fn a_plan_without_time_is_no_worse_than_none(world in any_world(), questions in 0..30_u32) {
+        // Without a load limit, to which alignment may be given up.
+        let policy = Policy { load_slack: 1e9, ..Policy::default() };
+        let topology = Topology::regular(1, 8, 1);
+        let (host, experience) = (Host::alone(&topology, None), Experience::default());
+        let mut left = questions;
+        let mut keep_going = || {
+            left = left.saturating_sub(1);
+            left > 0
+        };
+        let mut workspace = Workspace::default();
+        let plan =
+            plan_with(&mut workspace, &world, &host, &policy, &experience, &mut keep_going);
+        let queues = world.queues.len();
+        for step in &plan.steps {
+            match &step.change.to {
+                Value::Table(table) => {
+                    prop_assert!(table.iter().all(|queue| (*queue as usize) < queues));
+                }
+                Value::Cpus(cpus) => {
+                    prop_assert!(cpus.iter().all(|cpu| cpu < 8), "{:?}", step);
+                }
+                _ => {}
+            }
+        }
+        let gain: f64 = plan.steps.iter().map(|step| step.gain_per_s).sum();
+        prop_assert!(gain >= 0.0, "{:?}", plan);
+    }
+
+    #[test]
     fn a_plan_undone_is_where_it_began(world in any_world()) {
         let plan = first(&world, &Policy::default());
         let mut back = after(world.clone(), &plan);

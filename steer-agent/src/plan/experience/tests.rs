@@ -158,25 +158,3 @@ fn another_table_starts_anew() {
     assert!(experience.move_factors().is_empty());
     assert_eq!(experience.pace(), Pace::Steady);
 }
-
-#[test]
-fn plans_that_take_too_long_are_made_with_less_effort() {
-    let mut experience = Experience::default();
-    let mut window = |share: f64| {
-        observe(&mut experience, &world(&[&[(0, 100.0)]]));
-        experience.planning_took(share);
-        experience.eased(150)
-    };
-    // The first is made with a look at the levers, and so is every tenth: those do not count.
-    assert_eq!(window(0.9), 150);
-    // 0.3 of a period is halved once, to 0.15; 0.5 twice, to 0.125.
-    assert_eq!([window(0.2), window(0.3), window(0.5)], [150, 75, 18]);
-    // In between it stays: what is halved takes half as long, and would be doubled at once.
-    assert_eq!([window(0.11), window(0.06)], [18, 18]);
-    assert_eq!([window(0.04), window(0.01), window(0.01)], [37, 75, 150]);
-    assert_eq!(window(0.9), 150, "the tenth");
-    assert_eq!(window(9.0), 2, "halved six times, to 0.14");
-    assert_eq!(window(1.0), 0, "nothing is left that could be spared");
-    let back = (0..8).map(|_| window(0.01)).last();
-    assert_eq!(back, Some(150), "and all of it comes back");
-}

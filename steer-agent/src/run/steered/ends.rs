@@ -1,7 +1,5 @@
 //! How steer takes a NIC over, and how it gives it back.
 
-use std::time::Duration;
-
 use std::collections::VecDeque;
 use std::path::Path;
 
@@ -92,7 +90,7 @@ impl Steered {
             settling: false,
             experience: Experience::default(),
             workspace: Workspace::default(),
-            planning: Duration::ZERO,
+            planning: None,
             expected: None,
             tally: Tally::default(),
             levers: None,

@@ -1,7 +1,5 @@
 //! Exact-match rules in the daemon's hands, on the fake machine.
 
-use std::time::Duration;
-
 use super::*;
 use crate::model::testkit::flow;
 use crate::model::{FlowWorld, Mapping, QueueWorld, Rss, RuleTable, Topology};
@@ -95,7 +93,7 @@ impl Bench {
             settling: false,
             experience: Experience::default(),
             workspace: Workspace::default(),
-            planning: Duration::ZERO,
+            planning: None,
             expected: None,
             rest: 0,
             harms: 0,
