@@ -51,9 +51,11 @@ pub(super) fn status(args: &StatusArgs, settings: &Settings) -> anyhow::Result<E
                 let dir = settings.runtime_dir.display();
                 match source.without {
                     Without::NicOf(names) => note(&daemon_lacks(&names)),
-                    Without::Any | Without::Answer => {
+                    Without::Any => {
                         note(&format!("no daemon answers in {dir}; `steer run` starts one"));
                     }
+                    // Why not was said, and another daemon would not help.
+                    Without::Answer => {}
                 }
                 return Ok(Exit::NotMet);
             };
@@ -91,7 +93,9 @@ enum Without {
 }
 
 fn daemon_lacks(names: &str) -> String {
-    format!("the daemon that runs here does not have {names} now")
+    format!(
+        "the daemon that runs here does not have {names} now (`steer status --daemon` shows what it has)"
+    )
 }
 
 /// Where the documents come from.

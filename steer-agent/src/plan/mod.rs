@@ -140,7 +140,8 @@ pub fn plan(world: &NicWorld, host: &Host<'_>, policy: &Policy, experience: &Exp
 
 /// [`plan`] in memory that is used again: what was in it changes nothing. `keep_going` is asked now and then
 /// whether there is time to look for something a little better; a plan that is made in less time is
-/// as legal. What the levers could reach is not cut short, for it would be told wrong.
+/// as legal. What could be reached, by the table and by other levers, is not cut short: it would be told
+/// wrong.
 #[must_use]
 pub fn plan_with(
     workspace: &mut Workspace,
@@ -213,16 +214,14 @@ pub fn plan_with(
         plan.reasons.push("no CPU may be given interrupts".to_owned());
         return plan;
     };
-    let mut solved = |problem: &solve::Problem, budget: &Budget| {
-        workspace.solve(problem, budget, policy.seed, keep_going)
-    };
-    let best = solved(&free, &Budget::QUICK);
+    let best = workspace.solve(&free, &Budget::QUICK, policy.seed, &mut || true);
     plan.achievable = setting.share(&setting.arrangement(&indices, &best));
     let budget = Budget::thorough(problem.buckets(), problem.allowed.len());
-    let solution = match pace {
-        Pace::First => solved(&problem, &budget),
-        Pace::Steady => solved(&problem, &Budget { kicks: budget.kicks / 8, ..budget }),
+    let budget = match pace {
+        Pace::First => budget,
+        Pace::Steady => Budget { kicks: budget.kicks / 8, ..budget },
     };
+    let solution = workspace.solve(&problem, &budget, policy.seed, keep_going);
     let chosen = if is_worth_it(&problem, &solution, policy) {
         setting.arrangement(&indices, &solution)
     } else {

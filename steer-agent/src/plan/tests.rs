@@ -415,6 +415,37 @@ prop_compose! {
     }
 }
 
+#[test]
+fn a_plan_is_improved_while_there_is_time() {
+    // Sixteen buckets, each consumed on two CPUs: there is always something to try.
+    let split =
+        |bucket: usize, cpu: usize| (bucket, u32::try_from((bucket + cpu) % 4).unwrap_or(0));
+    let demand: Vec<_> = (0..16)
+        .flat_map(|bucket| [split(bucket, 1), split(bucket, 2)])
+        .map(|(bucket, cpu)| (bucket, cpu, 10.0 * (bucket + 1) as f64))
+        .collect();
+    let world = world(&[0, 1, 2, 3], 16, &demand);
+    let topology = Topology::regular(1, 8, 1);
+    let questions = |answer: bool| {
+        let mut asked = 0;
+        let _ = plan_with(
+            &mut Workspace::default(),
+            &world,
+            &Host::alone(&topology, None),
+            &Policy::default(),
+            &Experience::default(),
+            &mut || {
+                asked += 1;
+                answer
+            },
+        );
+        asked
+    };
+    // Who says no is not asked again; with a yes the search goes on, and asks again and again.
+    assert_eq!(questions(false), 1);
+    assert!(questions(true) > 10, "{}", questions(true));
+}
+
 proptest! {
     #[test]
     fn planning_again_after_the_plan_changes_nothing(world in any_world()) {

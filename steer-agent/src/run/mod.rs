@@ -323,7 +323,7 @@ impl<'a> Line<'a> {
             let shut = terms.maintenance_window.why_shut(now);
             let shut = shut.as_deref().or(wait);
             let hand = Hand { port: self.machine, policy, neighbours, shut, say: self.say };
-            one.keep(self.conduct.period);
+            one.plan_within(self.conduct.period);
             let plan = one.tick(nic, &shared.around(nic), &hand);
             if one.has_just_written() {
                 wrote = true;

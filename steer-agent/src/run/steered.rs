@@ -22,8 +22,8 @@ use crate::sys::{DeviceId, Port};
 
 /// Lines of history that `status` shows.
 const HISTORY: usize = 8;
-/// Share of a period for which a plan is improved at most. Far from usual (13 ms of a second with 16 CPUs and
-/// 790 flows, on a core of an AMD EPYC): it is for a slow core or a short period, where a plan that is a
+/// Share of a period for which a plan is improved at most. Far from usual (below 14 ms of a second with 16 CPUs
+/// and 790 flows, on a core of an AMD EPYC): it is for a slow core or a short period, where a plan that is a
 /// little better is not worth a period that is missed.
 const PLANNING: f64 = 0.2;
 /// Windows to wait for a queue to follow its interrupt before that is taken as the state of things.
@@ -166,8 +166,12 @@ impl Steered {
     #[must_use]
     pub fn plan(&mut self, nic: &NicWorld, host: &Host<'_>, policy: &Policy) -> Plan {
         self.experience.observe_rules(&apply::own_rules(&self.journal), nic);
-        let end = self.planning.map(|most| Instant::now() + most);
-        let mut keep_going = || end.is_none_or(|end| Instant::now() < end);
+        // From the first question on: what comes before it is not what is cut short.
+        let (most, mut begun) = (self.planning, None);
+        let mut keep_going = || {
+            let begun = begun.get_or_insert_with(Instant::now);
+            most.is_none_or(|most| begun.elapsed() < most)
+        };
         let mut plan = plan::plan_with(
             &mut self.workspace,
             nic,
@@ -185,7 +189,7 @@ impl Steered {
     }
 
     /// Lets plans be improved for at most a part of `period` from now on.
-    pub fn keep(&mut self, period: Duration) {
+    pub fn plan_within(&mut self, period: Duration) {
         self.planning = Some(period.mul_f64(PLANNING));
     }
 

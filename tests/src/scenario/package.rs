@@ -25,7 +25,6 @@ pub(super) const NAME: &str = "package";
 const UNIT: &str = "steer";
 const CONFIG: &str = "/etc/steer/steer.toml";
 const UNITS: &str = "/run/systemd/system";
-const MAN_INDEX: &str = "/var/lib/man-db/auto-update";
 const POD: &str = "/tmp/pod";
 const DROP_IN: &str = "/etc/systemd/system/steer.service.d";
 const ENOUGH: f64 = 0.90;
@@ -60,11 +59,6 @@ pub(super) fn run_scenario(guest: &Guest) -> Result<()> {
     let before = traces()?;
     guest.expect("no trace of steer before", before.is_empty(), before.join("\n"))?;
 
-    // Without it man-db does not make its index of all the host's pages anew each time (man-db.postinst of
-    // Debian), which takes an emulated machine a minute; it finds pages all the same.
-    if fs::exists(MAN_INDEX)? {
-        fs::remove_file(MAN_INDEX)?;
-    }
     installed(guest, &packages.join("present.deb"), &original)?;
     contained(guest)?;
     // Slower than elsewhere, to leave the emulated CPUs to systemd and dpkg: an upgrade beside a load takes
