@@ -3,20 +3,23 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+mod correct;
 mod ends;
+mod judge;
 
 pub use ends::complaints;
+pub use judge::LASTING;
+use judge::Waiting;
 
 use super::holding::Holding;
 use super::terms::unix_time_s;
-use crate::apply::verify::{Promise, Verdict};
-use crate::apply::{self, Contest, Failure, Journal, Receipt};
+use crate::apply::{self, Contest, Journal};
 use crate::model::{Event, MappingVerdict, Neighbours, Nic, NicWorld, Topology, World, events};
-use crate::plan::{self, Change, Experience, Host, Levers, Plan, Step, Target, Workspace};
+use crate::plan::{self, Experience, Host, Levers, Plan, Workspace};
 use crate::policy::Policy;
 use crate::report::lever;
 use crate::report::neighbours::suspects;
-use crate::report::{EventReport, NicState, NicStatus, PlannerReport, Source, Tally, next, text};
+use crate::report::{EventReport, NicState, NicStatus, PlannerReport, Source, Tally, next};
 use crate::sys::owner::Owner;
 use crate::sys::{DeviceId, Port};
 
@@ -26,11 +29,6 @@ const HISTORY: usize = 8;
 /// and 790 flows, on a core of an AMD EPYC): it is for a slow core or a short period, where a plan that is a
 /// little better is not worth a period that is missed.
 const PLANNING: f64 = 0.2;
-/// Windows to wait for a queue to follow its interrupt before that is taken as the state of things.
-const PATIENCE: u32 = 10;
-/// Windows in a row in which something is worse than before until that is taken for harm: once may be
-/// chance, and a change that fills a CPU or loses packets goes on doing so.
-pub const LASTING: u32 = 3;
 /// Windows of rest after harm was taken back; doubled with every further time, up to 64-fold.
 const REST: u32 = 60;
 /// Windows after an event in which drivers may still set things anew: links take two or three seconds
@@ -50,15 +48,6 @@ pub struct Hand<'a> {
     pub shut: Option<&'a str>,
     /// Tells the operator.
     pub say: &'a dyn Fn(&str),
-}
-
-/// A change whose effect is still to be judged.
-#[derive(Debug)]
-struct Waiting {
-    promise: Promise,
-    windows: u32,
-    /// Windows in a row in which something was worse than before.
-    suspect: u32,
 }
 
 /// One NIC that may be written.
@@ -288,199 +277,6 @@ impl Steered {
             self.set(NicState::Observing, "everything is as steer left it again", hand);
         }
         true
-    }
-
-    /// Writes what `plan` says, or says what it would write.
-    pub fn correct(&mut self, nic: &NicWorld, host: &Host<'_>, plan: &Plan, hand: &Hand<'_>) {
-        if self.dry_run {
-            self.state = NicState::Observing;
-            self.reason = Some("dry run: nothing is written".to_owned());
-            if self.last_said.as_ref().is_none_or(|said| said.steps != plan.steps) {
-                (hand.say)(text::plan(plan).trim_end());
-                self.last_said = Some(plan.clone());
-            }
-            return;
-        }
-        if let Some(why) = hand.shut {
-            self.set(NicState::Observing, why, hand);
-            return;
-        }
-        if self.state != NicState::Steering {
-            let text =
-                format!("{}: steering; mapping verified: {}", self.name, nic.mapping.evidence());
-            (hand.say)(&text);
-            self.state = NicState::Steering;
-        }
-        // What waits has a reason of its own.
-        if self.waiting.is_some() {
-            return;
-        }
-        self.reason = plan.reasons.first().cloned();
-        if plan.is_empty() {
-            return;
-        }
-        // The planner heeds this too; a mistake there must not cost the link.
-        let writes_table = plan.steps.iter().any(|step| step.change.target == Target::Table);
-        if let Some(refusal) = hand.policy.table_refusal(&nic.nic).filter(|_| writes_table) {
-            self.set(NicState::Observing, &refusal.to_string(), hand);
-            return;
-        }
-        // What the driver thinks of rules must not cost the table.
-        let (rules, settings): (Vec<Step>, Vec<Step>) =
-            plan.steps.iter().cloned().partition(|step| step.change.target.is_rule());
-        let receipt = match apply::apply(&self.name, &settings, hand.port, &mut self.journal) {
-            Ok(receipt) => receipt,
-            Err(error) => {
-                self.rest = REST;
-                self.set(NicState::Observing, &error.to_string(), hand);
-                return;
-            }
-        };
-        self.holding.wrote(&receipt.done);
-        self.holding.took_back(&receipt.taken_back);
-        self.just_written = !receipt.done.is_empty() || receipt.failed.is_some();
-        self.settling = self.just_written;
-        if let Some(failure) = &receipt.failed {
-            self.report_failure(failure, &receipt, hand);
-            return;
-        }
-        if let Some(contest) = receipt.contested.first() {
-            self.contested(contest, hand);
-            return;
-        }
-        let mut done = receipt.done;
-        done.append(&mut self.write_rules(&rules, hand));
-        if done.is_empty() {
-            return;
-        }
-        self.just_written = true;
-        self.settling = true;
-        self.experience.applied(plan);
-        self.tally.count(&done, plan);
-        self.expected = plan.share_planned.map(|share| (share, None));
-        let share = |share: Option<f64>| share.map_or(0.0, |share| share * 100.0);
-        let what = format!(
-            "wrote {} settings, {} buckets moved: aligned {:.1} %, planned {:.1} %",
-            done.len(),
-            plan.buckets_moved(),
-            share(plan.share_now),
-            share(plan.share_planned)
-        );
-        (hand.say)(&format!("{}: {what}", self.name));
-        let event =
-            EventReport { at_unix_s: unix_time_s(), what, why: plan.main_reason(), wrote: true };
-        self.last_change = Some(event.clone());
-        self.note(event);
-        let promise = Promise::new(done, nic, host, plan.share_planned);
-        self.waiting = Some(Waiting { promise, windows: 0, suspect: 0 });
-    }
-
-    /// Writes exact-match rules, all or none, and returns what was written. A driver that refuses one
-    /// is left in peace for a while; a place that somebody else has just taken is for the next plan.
-    fn write_rules(&mut self, rules: &[Step], hand: &Hand<'_>) -> Vec<Change> {
-        if rules.is_empty() {
-            return Vec::new();
-        }
-        let receipt = match apply::apply(&self.name, rules, hand.port, &mut self.journal) {
-            Ok(receipt) => receipt,
-            Err(error) => {
-                self.experience.wrote_rules(false);
-                self.remember(&format!("no exact-match rules: {error}"), hand);
-                return Vec::new();
-            }
-        };
-        self.holding.wrote(&receipt.done);
-        self.holding.took_back(&receipt.taken_back);
-        if let Some(failure) = &receipt.failed {
-            self.experience.wrote_rules(false);
-            let text = match self.left_by(&receipt) {
-                None => format!("an exact-match rule failed, all were taken back: {failure}"),
-                Some(left) => format!("an exact-match rule failed: {failure}{left}"),
-            };
-            self.remember(&text, hand);
-        } else if !receipt.done.is_empty() {
-            self.experience.wrote_rules(true);
-        }
-        receipt.done
-    }
-
-    /// Judges the change that waits, if any; harm is taken back.
-    pub fn judge(&mut self, nic: &NicWorld, host: &Host<'_>, hand: &Hand<'_>) {
-        let Some(mut waiting) = self.waiting.take() else { return };
-        waiting.windows += 1;
-        let suspect = std::mem::take(&mut waiting.suspect) + 1;
-        match waiting.promise.judge(nic, host) {
-            Verdict::Keep { share } => {
-                let text =
-                    share.map_or("unknown".to_owned(), |share| format!("{:.1} %", share * 100.0));
-                self.remember(&format!("verified: aligned {text}"), hand);
-                self.harms = 0;
-            }
-            Verdict::Pending(why) if waiting.windows < PATIENCE => {
-                self.reason = Some(format!("pending: {why}"));
-                self.waiting = Some(waiting);
-            }
-            Verdict::Pending(why) => {
-                self.remember(&format!("still pending after {PATIENCE} windows: {why}"), hand);
-            }
-            Verdict::Suspect(why) if suspect < LASTING => {
-                self.reason = Some(format!("pending: {why}; harm if that lasts"));
-                self.waiting = Some(Waiting { suspect, ..waiting });
-            }
-            Verdict::Suspect(why) => {
-                self.take_back(
-                    &waiting.promise.changes,
-                    &format!("{why}, for {LASTING} windows"),
-                    hand,
-                );
-            }
-            Verdict::TakeBack(why) => self.take_back(&waiting.promise.changes, &why, hand),
-        }
-    }
-
-    /// Takes back what did harm, and rests.
-    fn take_back(&mut self, changes: &[Change], why: &str, hand: &Hand<'_>) {
-        let mut receipt = Receipt::default();
-        apply::take_back(&self.name, changes, &self.journal, hand.port, &mut receipt);
-        let undone: Vec<Change> = receipt.taken_back.iter().map(Change::inverse).collect();
-        apply::forget_rules(&mut self.journal, &undone);
-        self.holding.took_back(&receipt.taken_back);
-        self.experience.taken_back();
-        self.tally.taken_back += 1;
-        self.just_written = true;
-        self.settling = true;
-        self.rest = REST << self.harms.min(6);
-        self.harms += 1;
-        let text = match self.left_by(&receipt) {
-            None => format!("taken back: {why}"),
-            Some(left) => format!("not all taken back, as it should have been: {why}{left}"),
-        };
-        self.set(NicState::Observing, &text, hand);
-    }
-
-    fn report_failure(&mut self, why: &Failure, receipt: &Receipt, hand: &Hand<'_>) {
-        self.tally.failures += 1;
-        let text = match self.left_by(receipt) {
-            None => format!("a write failed and all was taken back: {why}"),
-            Some(left) => format!("a write failed: {why}{left}"),
-        };
-        self.rest = REST << self.harms.min(6);
-        self.harms += 1;
-        self.set(NicState::Observing, &text, hand);
-    }
-
-    /// What was to be taken back and was not, as the end of a sentence, and the way out; `None` where
-    /// all was.
-    fn left_by(&mut self, receipt: &Receipt) -> Option<String> {
-        let failed = receipt.not_taken_back.iter();
-        let failed = failed.map(|failure| format!("; could not take back {failure}"));
-        let text: String =
-            failed.chain(receipt.contested.iter().map(|contest| format!("; {contest}"))).collect();
-        if text.is_empty() {
-            return None;
-        }
-        self.left_behind += receipt.not_taken_back.len() + receipt.contested.len();
-        Some(format!("{text}; the journal keeps it, `steer restore {}` tries again", self.name))
     }
 
     /// Stands down: somebody else has set what steer has set.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::apply::verify::Promise;
 use crate::model::{
     CpuId, CpuSet, Mapping, Neighbours, Queue, QueueId, QueueWorld, Rss, TcpSegments, Topology,
 };
@@ -198,6 +199,55 @@ fn what_looks_like_harm_is_taken_back_where_it_lasts() {
     assert_eq!(before, format!("pending: {why}; harm if that lasts"));
     let taken_back = format!("taken back: {why}, for 3 windows");
     assert!(!stays && said.iter().any(|line| line.contains(&taken_back)), "{said:?}");
+}
+
+/// The load is another in the window after a write, and the old settings would not serve it well either: what
+/// was written stays, nothing rests, and the next plan is for the load that is there.
+#[test]
+fn a_load_that_is_another_costs_no_rest() {
+    let machine = machine("igb", 990_010);
+    let dir = tempfile::tempdir().expect("a directory");
+    let topology = Topology::regular(1, 8, 1);
+    let host = Host::alone(&topology, None);
+    let policy = Policy::default();
+    let said = std::cell::RefCell::new(Vec::new());
+    let hand = Hand {
+        port: &machine,
+        policy: &policy,
+        neighbours: &Neighbours::default(),
+        shut: None,
+        say: &|line| said.borrow_mut().push(line.to_owned()),
+    };
+    // Every bucket is consumed where its queue is polled, on CPUs 4 to 7.
+    let mut before = world(&machine);
+    let table = before.nic.rss.as_ref().expect("a table").table.clone();
+    before.demand_per_s = Some(table.iter().map(|queue| vec![(4 + queue, 10.0)]).collect());
+    before.alignment.share = Some(1.0);
+    let mut steered =
+        Steered::begin(&before.nic, &machine, dir.path(), false, hand.say).expect("begun");
+    let promise = Promise::new(vec![], &before, &host, Some(1.0));
+    steered.waiting = Some(Waiting { promise, windows: 0, suspect: 0 });
+    // Then on CPU 3, but for half of the first queue's, which stays on CPU 4: an eighth. That queue and the next
+    // are polled on CPUs 0 and 1 by then.
+    let mut now = world(&machine);
+    for (queue, cpu) in now.queues.iter_mut().zip([0, 1, 6, 7]) {
+        queue.softirq_cpu = Some(cpu);
+    }
+    let cpu = |(bucket, queue): (usize, &QueueId)| match queue {
+        0 if bucket.is_multiple_of(2) => 4,
+        _ => 3,
+    };
+    now.demand_per_s = Some(table.iter().enumerate().map(|at| vec![(cpu(at), 10.0)]).collect());
+    now.alignment.share = Some(0.0);
+    steered.judge(&now, &host, &hand);
+    assert_eq!((machine.log().len(), steered.rest, steered.harms), (0, 0, 0));
+    assert!(!steered.is_waiting(), "the next plan need not wait");
+    let last = said.borrow().last().cloned().expect("said");
+    assert_eq!(
+        last,
+        "eth0: not judged, the load is another by now: alignment fell from 100 % to 0 %, and this \
+         traffic would be at 12 % as it was before"
+    );
 }
 
 fn failing_from(n: u64, ifindex: u32) -> (FakeMachine, Steered, String) {
