@@ -4,8 +4,9 @@ use std::{
     ffi::CStr,
     fs::{self, File},
     path::Path,
+    sync::mpsc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
@@ -33,6 +34,9 @@ const MOUNTS: [(&str, &str, bool); 9] = [
     ("bpf", "/sys/fs/bpf", true),
     ("tracefs", "/sys/kernel/tracing", false),
 ];
+
+/// A sleep of 5 ms that takes longer has no end.
+const TIMERS: Duration = Duration::from_secs(3);
 
 /// Runs a scenario and powers off; returns only if the machine will not go.
 pub fn init(nic: &str, nics: usize, scenario: &str) -> Result<()> {
@@ -69,10 +73,9 @@ fn set_up(nic: &str, nics: usize, mounts: &[(&str, &str, bool)]) -> Result<Guest
         }
     }
     redirect_output()?;
-    // The first word, by which xtask knows that the machine is up; systemd's machine has said it.
+    // systemd's machine has said it.
     if !mounts.is_empty() {
-        await_timers()?;
-        println!("up");
+        println!("{}", first_word()?);
     }
     let driver = if nic == "virtio" { "virtio_net" } else { nic };
     run("modprobe", &["-a", driver, "virtio_net"])?;
@@ -90,18 +93,33 @@ fn set_up(nic: &str, nics: usize, mounts: &[(&str, &str, bool)]) -> Result<Guest
     })
 }
 
-/// Sleeps for a moment on each CPU. Now and then a CPU of QEMU's has lost its first timer interrupt, and
-/// whoever sleeps there sleeps for ever (`hrtimer_reprogram` asks for none while an earlier one is due):
-/// such a machine is not up, and is started again.
-pub(crate) fn await_timers() -> Result<()> {
-    let everywhere = sched_getaffinity(None)?;
-    for cpu in (0..CpuSet::MAX_CPU).filter(|&cpu| everywhere.is_set(cpu)) {
-        let mut here = CpuSet::new();
-        here.set(cpu);
-        sched_setaffinity(None, &here)?;
-        thread::sleep(Duration::from_millis(5));
+/// The machine's first word, by which xtask knows that it is up, or that it is to be started again.
+///
+/// Somebody sleeps for a moment on each CPU. Now and then a CPU of QEMU's has lost its first timer interrupt,
+/// and who sleeps there sleeps for ever (`hrtimer_reprogram` asks for none while an earlier one is due).
+pub(crate) fn first_word() -> Result<&'static str> {
+    let all = sched_getaffinity(None)?;
+    let mut asleep: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&cpu| all.is_set(cpu)).collect();
+    let (wake, awake) = mpsc::channel();
+    for &cpu in &asleep {
+        let wake = wake.clone();
+        thread::spawn(move || -> Result<()> {
+            let mut here = CpuSet::new();
+            here.set(cpu);
+            sched_setaffinity(None, &here)?;
+            thread::sleep(Duration::from_millis(5));
+            Ok(wake.send(cpu)?)
+        });
     }
-    Ok(sched_setaffinity(None, &everywhere)?)
+    let begun = Instant::now();
+    // Without sleeping: this may be the CPU that would not wake up.
+    while !asleep.is_empty() && begun.elapsed() < TIMERS {
+        for up in awake.try_iter() {
+            asleep.retain(|cpu| *cpu != up);
+        }
+        thread::yield_now();
+    }
+    Ok(if asleep.is_empty() { "up" } else { "timer: lost" })
 }
 
 /// Puts the output on the port that xtask reads: the console belongs to the kernel's messages.

@@ -22,7 +22,7 @@ use rustix::{
 
 use crate::{
     guest::{run, wait_for},
-    init::{await_timers, port},
+    init::{first_word, port},
     steer::{Finished, finish},
 };
 
@@ -69,9 +69,8 @@ pub(crate) fn hand_over() -> Result<()> {
         mount(kind, target, kind, MountFlags::empty(), none)
             .with_context(|| format!("cannot mount {target}"))?;
     }
-    // The first word, by which xtask knows that the machine is up; the rest comes from the unit.
-    await_timers()?;
-    writeln!(port()?, "up")?;
+    // The rest comes from the unit.
+    writeln!(port()?, "{}", first_word()?)?;
     ensure!(Path::new(SYSTEMD).is_file(), "there is no {SYSTEMD}; `cargo xtask setup` installs it");
     for unit in MASKED {
         let _ = fs::remove_file(format!("{UNITS}/{unit}"));

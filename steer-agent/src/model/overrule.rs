@@ -124,6 +124,23 @@ pub fn overrules(nic: &Nic, flow_entries: Option<u64>) -> Vec<Overrule> {
     found
 }
 
+impl Nic {
+    /// Why nothing of it is steered, if its queues are polled by kernel threads (threaded NAPI, since 5.12;
+    /// `napi_threaded_poll`, net/core/dev.c): an interrupt only wakes the thread, which runs wherever the
+    /// scheduler puts it, so that no table and no affinity brings packets to a CPU.
+    #[must_use]
+    pub fn polled_by_threads(&self) -> Option<String> {
+        (self.threaded_napi == Some(true)).then(|| {
+            format!(
+                "its queues are polled by kernel threads, wherever the scheduler puts them (threaded NAPI): \
+                 neither interrupts nor the table decide on which CPU; `echo 0 > \
+                 /sys/class/net/{}/threaded` ends that",
+                self.name
+            )
+        })
+    }
+}
+
 impl NicWorld {
     /// Why the table is not steered where its mapping is not confirmed: the evidence, and what may be
     /// behind it.

@@ -170,6 +170,10 @@ pub fn plan_with(
         );
         return plan;
     };
+    if let Some(why) = world.nic.polled_by_threads() {
+        plan.reasons.push(why);
+        return plan;
+    }
     match world.mapping.verdict() {
         MappingVerdict::Verified => {}
         MappingVerdict::Unverified => {

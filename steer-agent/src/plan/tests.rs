@@ -226,6 +226,19 @@ fn load_is_never_pushed_above_the_cap() {
 }
 
 #[test]
+fn where_kernel_threads_poll_nothing_is_planned() {
+    let mut world = world(&[0, 1], 16, &[(0, 1, 1000.0), (1, 0, 1000.0)]);
+    assert!(!first(&world, &Policy::default()).is_empty(), "polled by softirqs it is worth a plan");
+    world.nic.threaded_napi = Some(true);
+    let plan = first(&world, &Policy::default());
+    assert!(plan.is_empty() && plan.achievable.is_none(), "{plan:?}");
+    assert!(plan.reasons[0].contains("threaded NAPI"), "{plan:?}");
+    // The kernel has it, and it is off.
+    world.nic.threaded_napi = Some(false);
+    assert!(!first(&world, &Policy::default()).is_empty());
+}
+
+#[test]
 fn an_unverified_table_is_not_touched() {
     let mut world = world(&[0, 1], 2, &[(0, 1, 100.0), (1, 0, 100.0)]);
     world.mapping.agreeing = 250;

@@ -103,11 +103,15 @@ pub fn of_nic(nic: &Nic, policy: &Policy, state: NicState) -> Vec<LeverReport> {
         };
         LeverReport { lever, state, reason }
     };
+    // What leads packets to a queue leads them to no CPU then.
+    let threads = nic.polled_by_threads().map(|_| {
+        cannot("kernel threads poll the queues, wherever the scheduler puts them (threaded NAPI)")
+    });
     vec![
-        report(Lever::Table, why_not_table(nic, policy, state)),
-        report(Lever::Irq, why_not_irqs(nic, policy)),
-        report(Lever::Xps, why_not_xps(nic, policy)),
-        report(Lever::Pins, why_not_pins(nic, policy)),
+        report(Lever::Table, threads.clone().or_else(|| why_not_table(nic, policy, state))),
+        report(Lever::Irq, threads.clone().or_else(|| why_not_irqs(nic, policy))),
+        report(Lever::Xps, threads.clone().or_else(|| why_not_xps(nic, policy))),
+        report(Lever::Pins, threads.or_else(|| why_not_pins(nic, policy))),
     ]
 }
 
@@ -239,6 +243,8 @@ mod tests {
         }
         let nothing = [("table", "cannot"), ("IRQs", "cannot"), ("XPS", "cannot")];
         assert_eq!(states(&bare, &policy, NicState::Steering)[..3], nothing);
+        let threaded = Nic { threaded_napi: Some(true), ..nic() };
+        assert_eq!(states(&threaded, &policy, NicState::Observing)[..3], nothing);
         let unwanted =
             Policy { move_table: false, move_irqs: false, set_xps: false, ..Policy::default() };
         let off = [("table", "off"), ("IRQs", "off"), ("XPS", "off")];

@@ -40,6 +40,12 @@ pub fn next(nic: &NicWorld, plan: &Plan, status: &NicStatus, source: Source) -> 
     if status.alignment.consumed_per_s <= 0.0 {
         return vec![nothing_consumed(nic, name, source)];
     }
+    if nic.nic.polled_by_threads().is_some() {
+        return vec![format!(
+            "`echo 0 > /sys/class/net/{name}/threaded`: as long as kernel threads poll its queues, nothing \
+             decides on which CPU"
+        )];
+    }
     let mut next = Vec::new();
     let share = status.alignment.share.unwrap_or(0.0);
     // Nobody has planned yet, so nothing says that it cannot be better.

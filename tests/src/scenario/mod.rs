@@ -24,6 +24,7 @@ mod netns;
 mod nodes;
 mod observers;
 mod once;
+mod overruled;
 mod package;
 mod pair;
 mod power;
@@ -251,6 +252,14 @@ pub static TABLE: &[Scenario] = &[
         needs_steer: true,
         machines: &["vmxnet3/6.12"],
         run: unverified::run,
+    },
+    Scenario {
+        name: "overruled",
+        about: "virtual functions and threaded NAPI take the decision from the table: said, and left alone",
+        long: false,
+        needs_steer: true,
+        machines: &["igb/6.12"],
+        run: overruled::run,
     },
     Scenario {
         name: "refuse",

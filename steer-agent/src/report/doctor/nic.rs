@@ -221,8 +221,8 @@ fn interference(nic: &Nic, facts: &Facts, findings: &mut Findings<'_>) {
             "threaded NAPI",
             format!(
                 "queues are polled by kernel threads wherever they are scheduled: IRQ affinity does \
-                 not move them. Pin the threads (`napi/{name}-N`), or \
-                 `echo 0 > /sys/class/net/{name}/threaded`"
+                 not move them, and steer writes nothing while it is so. \
+                 `echo 0 > /sys/class/net/{name}/threaded` ends that"
             ),
         );
     }

@@ -23,6 +23,14 @@ impl Steered {
             self.set(NicState::Observing, why, hand);
             return;
         }
+        if let Some(why) = nic.nic.polled_by_threads() {
+            // From the first window on it may be so, with no change of state to say it at.
+            if self.state == NicState::Observing && self.reason.as_ref() != Some(&why) {
+                self.remember(&why, hand);
+            }
+            self.set(NicState::Observing, &why, hand);
+            return;
+        }
         if self.state != NicState::Steering {
             let text =
                 format!("{}: steering; mapping verified: {}", self.name, nic.mapping.evidence());

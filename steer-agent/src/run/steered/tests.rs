@@ -156,7 +156,38 @@ fn outside_the_maintenance_window_nothing_is_written_and_it_is_said_why() {
     assert_eq!((log.len(), state, reason.as_deref()), (0, NicState::Observing, Some(why)));
 }
 
-/// A plan for the present settings, carried out while writes fail from the `n`-th on.
+#[test]
+fn where_kernel_threads_poll_nothing_is_written() {
+    let machine = machine("igb", 990_011);
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut nic = world(&machine);
+    nic.nic.threaded_napi = Some(true);
+    let mut steered =
+        Steered::begin(&nic.nic, &machine, dir.path(), false, &|_| {}).expect("begun");
+    let topology = Topology::regular(1, 8, 1);
+    let said = std::cell::RefCell::new(Vec::new());
+    let hand = Hand {
+        port: &machine,
+        policy: &Policy::default(),
+        neighbours: &Neighbours::default(),
+        shut: None,
+        say: &|line| said.borrow_mut().push(line.to_owned()),
+    };
+    let host = Host::alone(&topology, None);
+    for _ in 0..3 {
+        let _ = steered.tick(&nic, &host, &hand);
+    }
+    assert_eq!(said.borrow().len(), 1, "said once: {said:?}");
+    let (state, reason) = steered.state();
+    assert_eq!((machine.attempts(), state), (0, NicState::Observing));
+    assert!(reason.is_some_and(|why| why.contains("/sys/class/net/eth0/threaded")), "{reason:?}");
+    // It is switched off under the daemon.
+    nic.nic.threaded_napi = Some(false);
+    let _ = steered.tick(&nic, &host, &hand);
+    assert_eq!(steered.state().0, NicState::Steering);
+    assert!(!machine.log().is_empty());
+}
+
 /// Windows of a NIC to which something was written in the first; `resent` of 10,000 segments are sent again
 /// in each of those after it, of which the first has the writing in it. Whether that stays, and what is said
 /// of the last window but one, and at all.
@@ -250,6 +281,7 @@ fn a_load_that_is_another_costs_no_rest() {
     );
 }
 
+/// A plan for the present settings, carried out while writes fail from the `n`-th on.
 fn failing_from(n: u64, ifindex: u32) -> (FakeMachine, Steered, String) {
     let machine = machine("igb", ifindex);
     let dir = tempfile::tempdir().expect("a directory");
