@@ -58,7 +58,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{CpuId, MappingVerdict, NicWorld};
+use crate::model::{CpuId, MappingVerdict, NicWorld, QueueId};
 use crate::policy::Policy;
 
 use setting::Setting;
@@ -154,43 +154,13 @@ pub fn plan_with(
     let pace = experience.pace();
     let mut plan =
         Plan { nic: world.nic.name.clone(), share_now: world.alignment.share, ..Plan::default() };
-    let Some(rss) = world.nic.rss.as_ref().filter(|rss| !rss.table.is_empty()) else {
-        plan.reasons.push("the driver offers no indirection table".to_owned());
-        return plan;
-    };
-    if let Some(why) = explain::nobody_reads(world) {
-        plan.reasons.push(why);
-        return plan;
-    }
-    let (Some(demand), Some(load)) = (&world.demand_per_s, &world.load_per_s) else {
-        plan.reasons.push(
-            "the bucket of a packet cannot be known: the NIC reports no hash and its key is \
-             hidden"
-                .to_owned(),
-        );
-        return plan;
-    };
-    if let Some(why) = world.nic.polled_by_threads() {
-        plan.reasons.push(why);
-        return plan;
-    }
-    match world.mapping.verdict() {
-        MappingVerdict::Verified => {}
-        MappingVerdict::Unverified => {
-            plan.reasons.push(world.unverified());
+    let Basis { table, demand, load } = match Basis::of(world, policy) {
+        Ok(basis) => basis,
+        Err(why) => {
+            plan.reasons.push(why);
             return plan;
         }
-        MappingVerdict::TooFewFlows => {
-            plan.reasons
-                .push(format!("too little traffic to plan by: {}", world.mapping.evidence()));
-            return plan;
-        }
-    }
-    if world.demand_samples < policy.least_samples {
-        plan.reasons.push(explain::too_little(world, policy));
-        return plan;
-    }
-
+    };
     let all = experience.demand().unwrap_or(demand);
     let all_load = experience.load().unwrap_or(load);
     let traffic = experience.pins().split(all, all_load, &world.queues);
@@ -199,7 +169,7 @@ pub fn plan_with(
         host,
         policy,
         experience,
-        table: &rss.table,
+        table,
         demand: &traffic.demand,
         load: &traffic.load,
         traffic: &traffic,
@@ -254,6 +224,49 @@ pub fn plan_with(
         plan.reasons.push("every bucket is with the consumer that it can be with".to_owned());
     }
     plan
+}
+
+/// What a plan is made by.
+struct Basis<'a> {
+    table: &'a [QueueId],
+    /// Consumption per second by bucket and CPU.
+    demand: &'a [Vec<(CpuId, f64)>],
+    /// Packets per second by bucket.
+    load: &'a [f64],
+}
+
+impl<'a> Basis<'a> {
+    /// It, or why there is none.
+    fn of(world: &'a NicWorld, policy: &Policy) -> Result<Self, String> {
+        let table = world.nic.rss.as_ref().map_or(&[][..], |rss| &rss.table);
+        if table.is_empty() {
+            return Err("the driver offers no indirection table".to_owned());
+        }
+        if let Some(why) = explain::nobody_reads(world) {
+            return Err(why);
+        }
+        let (Some(demand), Some(load)) = (&world.demand_per_s, &world.load_per_s) else {
+            return Err(
+                "the bucket of a packet cannot be known: the NIC reports no hash and its key \
+                        is hidden"
+                    .to_owned(),
+            );
+        };
+        if let Some(why) = world.nic.polled_by_threads() {
+            return Err(why);
+        }
+        match world.mapping.verdict() {
+            MappingVerdict::Verified => {}
+            MappingVerdict::Unverified => return Err(world.unverified()),
+            MappingVerdict::TooFewFlows => {
+                return Err(format!("too little traffic to plan by: {}", world.mapping.evidence()));
+            }
+        }
+        if world.demand_samples < policy.least_samples {
+            return Err(explain::too_little(world, policy));
+        }
+        Ok(Self { table, demand, load })
+    }
 }
 
 /// The policy once queues are at the CPUs of the workers: there they stay, whatever consumes a little
