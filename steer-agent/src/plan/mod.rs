@@ -246,11 +246,9 @@ impl<'a> Basis<'a> {
             return Err(why);
         }
         let (Some(demand), Some(load)) = (&world.demand_per_s, &world.load_per_s) else {
-            return Err(
-                "the bucket of a packet cannot be known: the NIC reports no hash and its key \
-                        is hidden"
-                    .to_owned(),
-            );
+            let why = "the bucket of a packet cannot be known: the NIC reports no hash and its key \
+                       is hidden";
+            return Err(why.to_owned());
         };
         if let Some(why) = world.nic.polled_by_threads() {
             return Err(why);

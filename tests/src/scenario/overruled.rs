@@ -46,6 +46,9 @@ pub(super) fn run(guest: &Guest) -> Result<()> {
     guest.expect_equal("state", &status["state"].as_str(), &Some("observing"))?;
     let reason = status["reason"].as_str().unwrap_or_default();
     guest.expect("the reason", reason.contains(words), reason)?;
+    let next = status["next"].to_string();
+    let way_out = format!("echo 0 > {threads}");
+    guest.expect("what to do about it", next.contains(&way_out), &next)?;
     write(&threads, "0")?;
     until_aligned(guest, &load, &daemon)?;
     let ended = daemon.terminate()?;
